@@ -1,0 +1,1 @@
+"""stepward: process rewards for LLM reasoning and agents."""

@@ -1,0 +1,168 @@
+"""StepLabels: what a labeler says about every step, and in which of three senses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from stepward.core.aggregation import Floats
+from stepward.core.errors import CountMismatch, InputError
+from stepward.core.record import FrozenDict, canonical_json, check_header, freeze, header, nullable, record_kind, require, thaw
+from stepward.core.scores import check_reasons, frozen_floats
+from stepward.core.usage import NO_USAGE, Usage
+
+Semantics = Literal["value", "local", "prefix"]
+NO_ERROR = -1  # first_error of a solution without an error; None means unknown
+
+
+@dataclass(frozen=True)
+class Count:
+    """`successes` of `rollouts` completions that ended right; `unscored` more could not be graded and count as neither."""
+
+    successes: int
+    rollouts: int
+    unscored: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.successes <= self.rollouts or self.unscored < 0:
+            raise InputError(f"Count needs 0 <= successes <= rollouts and unscored >= 0, got {self}")
+
+    @property
+    def value(self) -> float:
+        """successes / rollouts; NaN without rollouts."""
+        return self.successes / self.rollouts if self.rollouts else math.nan
+
+    def interval(self, z: float = 1.959963984540054) -> tuple[float, float]:
+        """Wilson score interval of the success probability; z = 1.96 gives 95 % (Wilson, Probable inference, 1927)."""
+        n = self.rollouts
+        if n == 0:
+            return 0.0, 1.0
+        p, z2 = self.value, z * z
+        centre, half = p + z2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+        return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
+
+
+@record_kind("step_labels")
+@dataclass(frozen=True, eq=False)
+class StepLabels:
+    """One label a step.
+
+    `values`: soft labels in [0, 1], shape [S]; NaN exactly where `reasons` says why a step is unlabelled.
+    `hard`: True (good), False (bad) or None (not labelled) a step.
+    `semantics`: what a label means. *value*: chance of a correct finish from here under a named completing policy; *local*: the step
+    follows from what it states; *prefix*: no error so far. The three are never mixed in one object.
+    `first_error`: index of the first wrong step, -1 for none, None for unknown. `counts`: the rollouts behind each value, None where a
+    step was not rolled out (its outcome was graded instead).
+    """
+
+    values: Floats
+    semantics: Semantics
+    hard: tuple[bool | None, ...] = ()
+    first_error: int | None = None
+    reasons: tuple[str | None, ...] = ()
+    error_types: tuple[str | None, ...] = ()
+    rationales: tuple[str | None, ...] = ()
+    counts: tuple[Count | None, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=FrozenDict)
+    usage: Usage = NO_USAGE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", frozen_floats(self.values))
+        n_steps = len(self.values)
+        object.__setattr__(self, "reasons", check_reasons(self.values, self.reasons, "StepLabels"))
+        for name in ("hard", "error_types", "rationales", "counts"):
+            value = tuple(getattr(self, name)) or (None,) * n_steps
+            if len(value) != n_steps:
+                raise CountMismatch(f"StepLabels: {n_steps} values but {len(value)} {name}")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "source", freeze(self.source))
+        if self.semantics not in ("value", "local", "prefix"):
+            raise InputError(f"StepLabels.semantics must be 'value', 'local' or 'prefix', got {self.semantics!r}")
+        if bool(((self.values < 0.0) | (self.values > 1.0)).any()):
+            raise InputError(f"StepLabels.values must lie in [0, 1], got {self.values.tolist()}")
+        if self.first_error is not None and not NO_ERROR <= self.first_error < n_steps:
+            raise InputError(f"StepLabels.first_error must lie in -1..{n_steps - 1}, got {self.first_error}")
+
+    @classmethod
+    def from_hard(cls, hard: Sequence[bool | None], *, semantics: Semantics, reason: str = "not labelled", **fields: Any) -> StepLabels:
+        """Labels that are certain: values are 1 and 0, NaN with `reason` where `hard` is None."""
+        values = np.array([math.nan if good is None else float(good) for good in hard], dtype=np.float64)
+        reasons = tuple(reason if good is None else None for good in hard)
+        return cls(values, semantics, tuple(hard), reasons=reasons, **fields)
+
+    @classmethod
+    def from_counts(cls, counts: Sequence[Count | None], *, reasons: Sequence[str | None] = (), threshold: float = 0.0, **fields: Any) -> StepLabels:
+        """Monte-Carlo labels: value_t = successes / rollouts, hard_t = value_t > threshold; a count without rollouts is unlabelled.
+
+        The first error is the first step that is hard-labelled bad; unknown if an unlabelled step comes before it.
+        """
+        values = np.array([math.nan if count is None else count.value for count in counts], dtype=np.float64)
+        given = tuple(reasons) or (None,) * len(counts)
+        filled = tuple((reason or "no completion was graded") if math.isnan(value) else None for value, reason in zip(values, given, strict=True))
+        hard = tuple(None if math.isnan(value) else bool(value > threshold) for value in values)
+        return cls(values, "value", hard, first_bad(hard), filled, counts=tuple(counts), **fields)
+
+    @classmethod
+    def unlabelled(cls, n_steps: int, reason: str, *, semantics: Semantics, **fields: Any) -> StepLabels:
+        """No step could be labelled, for this reason."""
+        return cls(np.full(n_steps, np.nan), semantics, reasons=(reason,) * n_steps, **fields)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StepLabels) and canonical_json(self.to_record()) == canonical_json(other.to_record())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def n_unlabelled(self) -> int:
+        return int(np.isnan(self.values).sum())
+
+    def intervals(self, z: float = 1.959963984540054) -> tuple[tuple[float, float] | None, ...]:
+        """Wilson interval of every counted value; None where there is no count."""
+        return tuple(None if count is None else count.interval(z) for count in self.counts)
+
+    def to_record(self) -> dict[str, Any]:
+        return header("step_labels") | {
+            "values": nullable(self.values),
+            "semantics": self.semantics,
+            "hard": list(self.hard),
+            "first_error": self.first_error,
+            "reasons": list(self.reasons),
+            "error_types": list(self.error_types),
+            "rationales": list(self.rationales),
+            "counts": [None if count is None else [count.successes, count.rollouts, count.unscored] for count in self.counts],
+            "source": thaw(self.source),
+            "usage": self.usage.to_record(),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> StepLabels:
+        check_header(record, "step_labels")
+        return cls(
+            values=np.array(require(record, "values", (list, tuple)), dtype=np.float64),
+            semantics=require(record, "semantics", str),
+            hard=tuple(require(record, "hard", (list, tuple))),
+            first_error=require(record, "first_error", (int, type(None))),
+            reasons=tuple(require(record, "reasons", (list, tuple))),
+            error_types=tuple(require(record, "error_types", (list, tuple))),
+            rationales=tuple(require(record, "rationales", (list, tuple))),
+            counts=tuple(None if count is None else Count(*count) for count in require(record, "counts", (list, tuple))),
+            source=require(record, "source", Mapping),
+            usage=Usage.from_record(require(record, "usage", Mapping)),
+        )
+
+
+def first_bad(hard: Sequence[bool | None]) -> int | None:
+    """Index of the first False; -1 when all are True; None when a None comes before the first False."""
+    for index, good in enumerate(hard):
+        if good is None:
+            return None
+        if not good:
+            return index
+    return NO_ERROR

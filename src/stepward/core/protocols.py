@@ -1,0 +1,110 @@
+"""The protocols. All are asynchronous and take one request at a time: speed comes from below, where `engine` merges what they await."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from stepward.core.labels import StepLabels
+from stepward.core.outcome import Outcome
+from stepward.core.problem import Problem
+from stepward.core.result import SearchResult
+from stepward.core.sampling import Sampling, Until
+from stepward.core.scores import Scale, StepScores
+from stepward.core.trajectory import Trajectory
+
+Granularity = Literal["step", "outcome", "token"]
+DEFAULT_SAMPLING = Sampling()
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Natural-log probabilities of a trajectory's own tokens: one tuple a step, separators included in their step."""
+
+    steps: tuple[tuple[float, ...], ...]
+
+    @property
+    def total(self) -> float:
+        return sum(sum(step) for step in self.steps)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Who writes steps. `fingerprint` names weights, tokenizer and template: equal fingerprints mean equal samples.
+
+    `sample` continues an open `prefix` n times. Draw number i of the request uses noise draw + i, so `sample(p, 4)` equals four
+    requests of one with draws 0 to 3. Raises RequestFailed when nothing could be sampled.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    async def sample(
+        self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
+    ) -> list[Trajectory]: ...
+
+
+@runtime_checkable
+class LogprobPolicy(Policy, Protocol):
+    """A policy that can also tell the probability of given text."""
+
+    async def logprobs(self, trajectory: Trajectory) -> TokenLogprobs: ...
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """Who scores steps: always exactly one score a step, or NaN with its reason."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def granularity(self) -> Granularity: ...
+
+    @property
+    def scale(self) -> Scale: ...
+
+    async def score(self, trajectory: Trajectory) -> StepScores: ...
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """What problems live in: answers actions, knows when a trajectory has finished, and grades it."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    async def observe(self, trajectory: Trajectory) -> Trajectory: ...
+
+    def is_finished(self, trajectory: Trajectory) -> bool: ...
+
+    async def grade(self, trajectory: Trajectory) -> Outcome: ...
+
+    def answer(self, trajectory: Trajectory) -> str | None:
+        """The canonical final answer that the trajectory states, for voting; None when it states none."""
+        ...
+
+
+@runtime_checkable
+class Labeler(Protocol):
+    """Where step labels come from."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    async def label(self, trajectory: Trajectory) -> StepLabels: ...
+
+
+@runtime_checkable
+class Search(Protocol):
+    """A test-time strategy for one problem."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    async def search(self, problem: Problem) -> SearchResult: ...
+
+
+def describe(part: Any) -> str:
+    """The fingerprint that goes into a record's source."""
+    return str(part.fingerprint)

@@ -1,0 +1,108 @@
+"""Usage: what a result cost. Ledger: where costs are summed, by whoever opened it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from stepward.core.errors import FormatError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Compute behind a result. Token counts are of non-padding tokens; `flops` is 2 x parameters x tokens processed, plus attention.
+
+    `wall_s` is seconds of wall clock. It is the one field that differs between reruns, so records of single results leave it at 0.
+    """
+
+    policy_tokens: int = 0  # written by the policy
+    policy_prefill: int = 0  # prompt and prefix tokens that the policy processed
+    policy_cached: int = 0  # prompt and prefix tokens that a cache spared it
+    reward_tokens: int = 0  # processed by reward models
+    reward_cached: int = 0  # spared by a cache
+    reward_written: int = 0  # written by generative reward models
+    calls: int = 0
+    flops: float = 0.0
+    wall_s: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in _FIELDS})
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in _FIELDS)
+
+    @staticmethod
+    def total(usages: Iterable[Usage]) -> Usage:
+        """The sum."""
+        return sum(usages, Usage())
+
+    def to_record(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Usage:
+        unknown = set(record) - set(_FIELDS)
+        if unknown:
+            raise FormatError(f"unknown usage fields {sorted(unknown)}", field="usage")
+        return cls(**record)
+
+
+_FIELDS = tuple(field.name for field in fields(Usage))
+NO_USAGE = Usage()
+
+
+class Ledger:
+    """Sums the usage of everything awaited inside `with metered() as ledger`; ledgers nest, and an inner cost counts in the outer too.
+
+    `usage` is what the results cost when they were made, the same on every rerun; `paid` is the part that this run really spent
+    (a result replayed from the journal adds to the first only).
+    """
+
+    def __init__(self, parent: Ledger | None = None) -> None:
+        self._parent = parent
+        self._lock = threading.Lock()
+        self._usage = Usage()
+        self._paid = Usage()
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
+    @property
+    def paid(self) -> Usage:
+        return self._paid
+
+    def charge(self, usage: Usage, *, replayed: bool = False) -> None:
+        """Add a cost here and in every ledger around this one."""
+        ledger: Ledger | None = self
+        while ledger is not None:
+            with ledger._lock:
+                ledger._usage = ledger._usage + usage
+                if not replayed:
+                    ledger._paid = ledger._paid + usage
+            ledger = ledger._parent
+
+
+_current: ContextVar[Ledger | None] = ContextVar("stepward_ledger", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[Ledger]:
+    """Meter what the body awaits; tasks that it starts inherit the ledger."""
+    ledger = Ledger(_current.get())
+    token = _current.set(ledger)
+    try:
+        yield ledger
+    finally:
+        _current.reset(token)
+
+
+def charge(usage: Usage, *, replayed: bool = False) -> None:
+    """Charge the innermost open ledger; without one, nothing happens. Policies and reward models call this once a request."""
+    ledger = _current.get()
+    if ledger is not None:
+        ledger.charge(usage, replayed=replayed)

@@ -1,0 +1,176 @@
+"""Journaled: policies, reward models, labelers and environments whose results are paid for once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stepward.core.errors import CountMismatch, FormatError
+from stepward.core.labels import StepLabels
+from stepward.core.outcome import Outcome
+from stepward.core.protocols import DEFAULT_SAMPLING, Environment, Granularity, Labeler, Policy, RewardModel
+from stepward.core.record import header
+from stepward.core.sampling import Sampling, Until
+from stepward.core.scores import ABSTAINED, Scale, StepScores
+from stepward.core.step import Step
+from stepward.core.trajectory import Trajectory
+from stepward.engine.entry import entry_key
+from stepward.engine.journal import Journal
+from stepward.engine.recall import Draft, recall
+
+
+class JournaledPolicy:
+    """A policy whose samples are kept, one record a draw, named by (fingerprint, prefix key, until, sampling, draw).
+
+    Asking for n = 8 after n = 4 pays for 4. A record holds only what was written after the prefix. Other methods of the policy are not journaled: call them on `inner`.
+    """
+
+    def __init__(self, policy: Policy, journal: Journal) -> None:
+        self.inner: Policy = policy.inner if isinstance(policy, JournaledPolicy) and policy.journal is journal else policy
+        self.journal = journal
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    async def sample(
+        self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
+    ) -> list[Trajectory]:
+        """n continuations of `prefix`; see `Policy.sample`."""
+        request = [prefix.key, str(until), sampling.to_record()]
+        keys = [entry_key("sample", self.fingerprint, [*request, draw + index]) for index in range(n)]
+
+        async def compute(positions: Sequence[int]) -> list[Draft]:
+            first = positions[0]
+            run = [position for offset, position in enumerate(positions) if position == first + offset]  # neighbouring draws share a request
+            samples = await self.inner.sample(prefix, len(run), until=until, sampling=sampling, draw=draw + first)
+            if len(samples) != len(run):
+                raise CountMismatch(f"policy {self.fingerprint} returned {len(samples)} samples when asked for {len(run)}")
+            return [_sample_draft(sample, prefix, self.fingerprint) for sample in samples]
+
+        return [_continued(prefix, entry.payload) for entry in await recall(self.journal, "sample", keys, compute)]
+
+
+class JournaledRewardModel:
+    """A reward model whose scores are kept. Scores with failed steps are not, so that a rerun tries them again; abstentions are."""
+
+    def __init__(self, model: RewardModel, journal: Journal) -> None:
+        self.inner: RewardModel = model.inner if isinstance(model, JournaledRewardModel) and model.journal is journal else model
+        self.journal = journal
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    @property
+    def granularity(self) -> Granularity:
+        return self.inner.granularity
+
+    @property
+    def scale(self) -> Scale:
+        return self.inner.scale
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        """One score a step; see `RewardModel.score`."""
+
+        async def compute(_: Sequence[int]) -> list[Draft]:
+            scores = await self.inner.score(trajectory)
+            return [Draft(payload=scores.to_record(), keep=scores.n_failed == 0)]
+
+        return StepScores.from_record(await _recall_one(self.journal, "score", self.fingerprint, _as_written(trajectory), compute))
+
+
+class JournaledLabeler:
+    """A labeler whose labels are kept. Labels with failed steps are not, so that a rerun tries them again; abstentions are."""
+
+    def __init__(self, labeler: Labeler, journal: Journal) -> None:
+        self.inner: Labeler = labeler.inner if isinstance(labeler, JournaledLabeler) and labeler.journal is journal else labeler
+        self.journal = journal
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    async def label(self, trajectory: Trajectory) -> StepLabels:
+        """One label a step; see `Labeler.label`."""
+        outcome = None if trajectory.outcome is None else trajectory.outcome.to_record()
+
+        async def compute(_: Sequence[int]) -> list[Draft]:
+            labels = await self.inner.label(trajectory)
+            return [Draft(payload=labels.to_record(), keep=all(reason is None or reason.startswith(ABSTAINED) for reason in labels.reasons))]
+
+        return StepLabels.from_record(await _recall_one(self.journal, "label", self.fingerprint, [*_as_written(trajectory), outcome], compute))
+
+
+class JournaledEnvironment:
+    """An environment whose grades are kept; unscored ones are not, so that a rerun tries them again. Observations are not journaled."""
+
+    def __init__(self, environment: Environment, journal: Journal) -> None:
+        self.inner: Environment = environment.inner if isinstance(environment, JournaledEnvironment) and environment.journal is journal else environment
+        self.journal = journal
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    async def observe(self, trajectory: Trajectory) -> Trajectory:
+        return await self.inner.observe(trajectory)
+
+    def is_finished(self, trajectory: Trajectory) -> bool:
+        return self.inner.is_finished(trajectory)
+
+    def answer(self, trajectory: Trajectory) -> str | None:
+        return self.inner.answer(trajectory)
+
+    async def grade(self, trajectory: Trajectory) -> Outcome:
+        """The outcome in [0, 1], or unscored with a reason; see `Environment.grade`."""
+
+        async def compute(_: Sequence[int]) -> list[Draft]:
+            outcome = await self.inner.grade(trajectory)
+            return [Draft(payload=outcome.to_record(), keep=outcome.scored)]
+
+        return Outcome.from_record(await _recall_one(self.journal, "grade", self.fingerprint, _as_written(trajectory), compute))
+
+
+async def _recall_one(journal: Journal, kind: str, fingerprint: str, request: list[Any], compute: Any) -> Mapping[str, Any]:
+    (entry,) = await recall(journal, kind, [entry_key(kind, fingerprint, request)], compute)
+    payload: Mapping[str, Any] = entry.payload
+    return payload
+
+
+def _as_written(trajectory: Trajectory) -> list[Any]:
+    return [trajectory.key, trajectory.finished, trajectory.truncated]
+
+
+_STEP_DEFAULTS: dict[str, Any] = Step("").to_record()
+
+
+def _sample_draft(sample: Trajectory, prefix: Trajectory, fingerprint: str) -> Draft:
+    start = len(prefix)
+    if len(sample) < start or sample.keys[start] != prefix.key:
+        raise CountMismatch(f"policy {fingerprint} returned a sample that does not start with the prefix that it was asked to continue")
+    steps = sample.steps[start:]
+    counts = [step.n_tokens for step in steps if step.n_tokens is not None]
+    payload: dict[str, Any] = {
+        "version": _STEP_DEFAULTS["version"],
+        "steps": [{name: value for name, value in step.to_record().items() if value != _STEP_DEFAULTS[name] or name == "text"} for step in steps],
+        "finished": sample.finished,
+        "truncated": sample.truncated,
+    }
+    if sample.outcome is not None:
+        payload["outcome"] = sample.outcome.to_record()
+    return Draft(payload=payload, n_tokens=sum(counts) if len(counts) == len(steps) else None)
+
+
+def _continued(prefix: Trajectory, payload: Mapping[str, Any]) -> Trajectory:
+    if payload["version"] != _STEP_DEFAULTS["version"]:
+        raise FormatError(f"sample record of schema version {payload['version']!r} is not readable here; upgrade stepward", field="version")
+    added = tuple(Step.from_record({**_STEP_DEFAULTS, **header("step"), **step}) for step in payload["steps"])
+    outcome = payload.get("outcome")
+    return Trajectory(
+        prefix.problem,
+        (*prefix.steps, *added),
+        finished=payload["finished"],
+        truncated=payload["truncated"],
+        outcome=None if outcome is None else Outcome.from_record(outcome),
+    )
