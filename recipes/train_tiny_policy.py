@@ -1,10 +1,10 @@
 """Train the tiny policy that ships in the package: a small Llama that solves the easy problems of grade-school, well but not too well.
 
-    python recipes/train_tiny_policy.py --out runs/tiny --minutes 60
+    python recipes/train_tiny_policy.py --out runs/tiny
 
 Problems are streamed from the environment's train split, so none of its dev or test problems is ever seen. A curriculum begins with few
 operations and small numbers. Matrices are trained with Muon, everything else with AdamW. Killing and restarting continues from the last
-checkpoint; with `--steps` instead of `--minutes` a run depends on the seed alone (up to the machine's floating point).
+checkpoint. A run depends on its seed and number of steps alone (up to the machine's floating point).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class TinyRun:
     muon_lr: float = 1.5e-2
     warmup_steps: int = 100
     decay: float = 0.35
-    batch: int = 40
+    batch: int = 48
     pool: int = 40
-    curriculum_steps: int = 2500
+    curriculum_steps: int = 800
     seed: int = 0
 
 
@@ -184,7 +184,7 @@ def pass_at_1(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, run: 
     return {"pass@1": sum(every) / len(every)} | {f"{k} operations": round(sum(hits) / len(hits), 3) for k, hits in sorted(right.items())}
 
 
-def train(run: TinyRun, out: Path, *, minutes: float, steps: int) -> None:
+def train(run: TinyRun, out: Path, *, steps: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = tiny_tokenizer()
     model = tiny_model(run, tokenizer)
@@ -202,10 +202,10 @@ def train(run: TinyRun, out: Path, *, minutes: float, steps: int) -> None:
     n_parameters = sum(p.numel() for p in model.parameters())
     print(f"{n_parameters:,} parameters, {len(tokenizer)} tokens, from step {step}", flush=True)
     began = time.monotonic() - spent_s
-    shown, smooth = time.monotonic(), 0.0
+    shown, smooth, counted = time.monotonic(), 0.0, tokens
     for pool in batches(run, tokenizer, step // run.pool):
         for ids, targets in pool:
-            done = step / steps if steps else (time.monotonic() - began) / (60 * minutes)
+            done = step / steps
             scale = min(1.0, (step + 1) / run.warmup_steps, max(0.02, (1 - done) / run.decay))
             for opt, lr in zip(opts, base_lr, strict=True):
                 for group in opt.param_groups:
@@ -220,9 +220,9 @@ def train(run: TinyRun, out: Path, *, minutes: float, steps: int) -> None:
             tokens += int((ids != tokenizer.pad_token_id).sum())
             smooth = float(loss) if smooth == 0.0 else 0.98 * smooth + 0.02 * float(loss)
         now = time.monotonic()
-        line = {"step": step, "loss": round(smooth, 4), "tokens": tokens, "tokens_per_s": round(run.pool * ids.numel() / (now - shown)), "minutes": round((now - began) / 60, 1)}
-        shown = now
-        over = (steps and step >= steps) or (not steps and now - began >= 60 * minutes)
+        line = {"step": step, "loss": round(smooth, 4), "tokens": tokens, "tokens_per_s": round((tokens - counted) / (now - shown)), "minutes": round((now - began) / 60, 1)}
+        shown, counted = now, tokens
+        over = step >= steps
         if over or (step // run.pool) % 10 == 0:
             line |= pass_at_1(model, tokenizer, run)
             torch.save({"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step, "spent_s": time.monotonic() - began, "tokens": tokens}, state_file)
@@ -244,8 +244,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    train(TinyRun(seed=arguments.seed), arguments.out, minutes=arguments.minutes, steps=arguments.steps)
+    train(TinyRun(seed=arguments.seed), arguments.out, steps=arguments.steps)

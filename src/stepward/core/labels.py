@@ -11,6 +11,7 @@ import numpy as np
 
 from stepward.core.aggregation import Floats
 from stepward.core.errors import CountMismatch, InputError
+from stepward.core.outcome import Outcome
 from stepward.core.record import FrozenDict, canonical_json, check_header, freeze, header, nullable, record_kind, require, thaw
 from stepward.core.scores import check_reasons, frozen_floats
 from stepward.core.usage import NO_USAGE, Usage
@@ -95,16 +96,26 @@ class StepLabels:
         return cls(values, semantics, tuple(hard), reasons=reasons, **fields)
 
     @classmethod
-    def from_counts(cls, counts: Sequence[Count | None], *, reasons: Sequence[str | None] = (), threshold: float = 0.0, **fields: Any) -> StepLabels:
+    def from_counts(
+        cls, counts: Sequence[Count | None], *, outcome: Outcome | None = None, reasons: Sequence[str | None] = (), threshold: float = 0.0, **fields: Any
+    ) -> StepLabels:
         """Monte-Carlo labels: value_t = successes / rollouts, hard_t = value_t > threshold; a count without rollouts is unlabelled.
 
-        The first error is the first step that is hard-labelled bad; unknown if an unlabelled step comes before it.
+        `outcome`, when given, labels one more step after the counted ones: the last step of an ended trajectory, which is graded and
+        not rolled out. The first error is the first step that is hard-labelled bad; unknown if an unlabelled step comes before it.
         """
-        values = np.array([math.nan if count is None else count.value for count in counts], dtype=np.float64)
-        given = tuple(reasons) or (None,) * len(counts)
-        filled = tuple((reason or "no completion was graded") if math.isnan(value) else None for value, reason in zip(values, given, strict=True))
-        hard = tuple(None if math.isnan(value) else bool(value > threshold) for value in values)
-        return cls(values, "value", hard, first_bad(hard), filled, counts=tuple(counts), **fields)
+        known = [math.nan if count is None else count.value for count in counts]
+        why: list[str | None] = list(reasons) if reasons else [None] * len(known)
+        every: tuple[Count | None, ...] = tuple(counts)
+        if outcome is not None:
+            known.append(math.nan if outcome.value is None else outcome.value)
+            why.append(outcome.reason)
+            every = (*every, None)
+        if len(why) != len(known):
+            raise CountMismatch(f"StepLabels.from_counts: {len(counts)} counts but {len(reasons)} reasons")
+        filled = tuple((reason or "no completion was graded") if math.isnan(value) else None for value, reason in zip(known, why, strict=True))
+        hard = tuple(None if math.isnan(value) else bool(value > threshold) for value in known)
+        return cls(np.array(known, dtype=np.float64), "value", hard, first_bad(hard), filled, counts=every, **fields)
 
     @classmethod
     def unlabelled(cls, n_steps: int, reason: str, *, semantics: Semantics, **fields: Any) -> StepLabels:

@@ -69,10 +69,16 @@ class RewardModel(Protocol):
 
 @runtime_checkable
 class Environment(Protocol):
-    """What problems live in: answers actions, knows when a trajectory has finished, and grades it."""
+    """What problems live in: answers actions, knows when a trajectory has finished, and grades it.
+
+    `interactive`: it answers actions, so a policy writes one step at a time; a pure environment lets it write to the end at once.
+    """
 
     @property
     def fingerprint(self) -> str: ...
+
+    @property
+    def interactive(self) -> bool: ...
 
     async def observe(self, trajectory: Trajectory) -> Trajectory: ...
 

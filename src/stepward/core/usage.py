@@ -26,7 +26,7 @@ class Usage:
     reward_cached: int = 0  # spared by a cache
     reward_written: int = 0  # written by generative reward models
     calls: int = 0
-    flops: float = 0.0
+    flops: int = 0
     wall_s: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:

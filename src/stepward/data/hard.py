@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from stepward.core.errors import FormatError, InputError
@@ -33,3 +34,8 @@ def hard_rating(rating: int | None, neutral: Neutral) -> bool | None:
     if rating == 0:
         return {"positive": True, "mask": None, "negative": False}[neutral]
     return None if rating is None else rating > 0
+
+
+def is_hard(labels: StepLabels) -> bool:
+    """Every labelled step is certain (value 1 and good, or 0 and bad), and no unlabelled one is called good or bad."""
+    return all(good is None if math.isnan(value) else value == good for value, good in zip(labels.values, labels.hard, strict=True))

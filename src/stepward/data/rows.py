@@ -25,9 +25,7 @@ _OTHER_COMPRESSIONS = {b"\x28\xb5\x2f\xfd": "Zstandard", b"BZh": "bzip2", b"\xfd
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_rows(
-    path: PathLike, parse: Callable[[Row], Iterable[T]], *, on_error: OnError = "raise", set_aside: SetAside | None = None
-) -> Iterator[T]:
+def read_rows(path: PathLike, parse: Callable[[Row], Iterable[T]], *, on_error: OnError = "raise", set_aside: SetAside | None = None) -> Iterator[T]:
     """What `parse` makes of every row, streaming. Plain or gzip by content, byte-order mark and empty lines allowed, JSON lines or one JSON array.
 
     `on_error`: "raise" stops at the first malformed row; "set_aside" puts it into `set_aside` with its reason and goes on.

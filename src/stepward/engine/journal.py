@@ -26,7 +26,10 @@ _GROUP = 16_384  # entries and keys that share a transaction at most
 
 @dataclass(frozen=True, kw_only=True)
 class JournalStats:
-    """`n_records` by kind, `n_quarantined` set aside ever, `n_bytes` of the file; since opening: keys asked for and found, entries written, problems reported."""
+    """`n_records` by kind, `n_quarantined` set aside ever, `n_bytes` of the file.
+
+    Since opening: keys asked for and found, entries written, problems reported.
+    """
 
     n_records: dict[str, int] = field(default_factory=dict)
     n_quarantined: int = 0
@@ -71,16 +74,14 @@ class _Put:
 class Journal:
     """A file of results. `run` names the run in the records that it pays for.
 
-    Awaited reads and writes of many tasks share one transaction (group commit). A put returns when its transaction has been committed: from then on the entry survives
-    kill -9 of the process, and with `Durability.POWER` a power failure too. Two processes may use one journal at once: the first writer of a key wins, and both
-    get the winner's entry. Not for network file systems; not to be carried across a fork.
+    Awaited reads and writes of many tasks share one transaction (group commit). A put returns when its transaction has been committed: from then on
+    the entry survives kill -9 of the process, and with `Durability.POWER` a power failure too. Two processes may use one journal at once: the first
+    writer of a key wins, and both get the winner's entry. Not for network file systems; not to be carried across a fork.
 
     Raises: JournalError for a file that is no journal, comes from a newer schema or cannot be written; a damaged one is repaired (see `JournalFile`).
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, run: str = "", durability: Durability = Durability.PROCESS, busy_timeout_s: float = 60.0
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, run: str = "", durability: Durability = Durability.PROCESS, busy_timeout_s: float = 60.0) -> None:
         self.run = run
         self._file = JournalFile(path, durability=durability, busy_timeout_s=busy_timeout_s)
         self._batcher: Batcher[_Get | _Put, Any] = Batcher(self._serve, max_batch=_GROUP, weight=lambda request: request.size, max_weight=_GROUP)
@@ -127,7 +128,7 @@ class Journal:
 
     def verify(self) -> JournalReport:
         """Read every record and check it, and check the file's structure; what is damaged is set aside and repaired."""
-        n_good, n_set_aside, _ = self._file.verify()
+        n_good, n_set_aside = self._file.verify()
         return JournalReport(n_good=n_good, n_set_aside=n_set_aside, reports=tuple(self._file.reports))
 
     def quarantined(self) -> list[tuple[str, str, str]]:

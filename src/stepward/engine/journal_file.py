@@ -28,7 +28,8 @@ _APPLICATION_ID = 0x53577264  # "SWrd" in the file's header
 _COLUMNS = "key, kind, codec, payload, usage, run, checksum"
 _SCHEMA = (
     "CREATE TABLE records (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, kind TEXT, codec INTEGER, payload BLOB, usage TEXT, run TEXT, checksum BLOB)",
-    "CREATE TABLE quarantine (id INTEGER PRIMARY KEY, key BLOB, kind TEXT, codec INTEGER, payload BLOB, usage TEXT, run TEXT, checksum BLOB, reason TEXT, found_at TEXT)",
+    "CREATE TABLE quarantine (id INTEGER PRIMARY KEY, key BLOB, kind TEXT, codec INTEGER, payload BLOB, usage TEXT, run TEXT, checksum BLOB,"
+    " reason TEXT, found_at TEXT)",
 )
 _INSERT = f"INSERT OR IGNORE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _INSERT_ASIDE = f"INSERT INTO quarantine ({_COLUMNS}, reason, found_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -75,8 +76,8 @@ class JournalFile:
         """Store all in one transaction, first writer wins; for each, the entry that is now stored under its key."""
         return self._safely(lambda connection: self._write(connection, rows))
 
-    def verify(self) -> tuple[int, int, tuple[str, ...]]:
-        """Check every record and the file's own structure: (good records, records set aside now, complaints of SQLite)."""
+    def verify(self) -> tuple[int, int]:
+        """Check every record and the file's own structure: (good records, records set aside now)."""
         return self._safely(self._verify)
 
     def counts(self) -> tuple[dict[str, int], int]:
@@ -165,10 +166,10 @@ class JournalFile:
                 connection.executemany(_INSERT, lost)
         return [stored.get(entry.key, entry) for entry, _ in rows]
 
-    def _verify(self, connection: sqlite3.Connection) -> tuple[int, int, tuple[str, ...]]:
-        complaints = tuple(str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok")
-        if complaints:
-            raise _Damage(f"integrity check: {complaints[0]}")
+    def _verify(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        complaint = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if complaint != "ok":
+            raise _Damage(f"integrity check: {complaint}")
         n_good, damaged = 0, []
         for number, *row in connection.execute(f"SELECT id, {_COLUMNS} FROM records"):
             try:
@@ -179,7 +180,7 @@ class JournalFile:
         if damaged:
             with _transaction(connection):
                 self._set_aside(connection, damaged)
-        return n_good, len(damaged), complaints
+        return n_good, len(damaged)
 
     def _set_aside(self, connection: sqlite3.Connection, damaged: Iterable[tuple[int, tuple[Any, ...], str]]) -> None:
         for number, row, reason in damaged:

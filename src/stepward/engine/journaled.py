@@ -22,12 +22,13 @@ from stepward.engine.recall import Draft, recall
 class JournaledPolicy:
     """A policy whose samples are kept, one record a draw, named by (fingerprint, prefix key, until, sampling, draw).
 
-    Asking for n = 8 after n = 4 pays for 4. A record holds only what was written after the prefix. Other methods of the policy are not journaled: call them on `inner`.
+    Asking for n = 8 after n = 4 pays for 4. A record holds only what was written after the prefix. Other methods of the policy are not journaled:
+    call them on `inner`.
     """
 
     def __init__(self, policy: Policy, journal: Journal) -> None:
         self.inner: Policy = policy.inner if isinstance(policy, JournaledPolicy) and policy.journal is journal else policy
-        self.journal = journal
+        self.journal: Journal = journal
 
     @property
     def fingerprint(self) -> str:
@@ -56,7 +57,7 @@ class JournaledRewardModel:
 
     def __init__(self, model: RewardModel, journal: Journal) -> None:
         self.inner: RewardModel = model.inner if isinstance(model, JournaledRewardModel) and model.journal is journal else model
-        self.journal = journal
+        self.journal: Journal = journal
 
     @property
     def fingerprint(self) -> str:
@@ -85,7 +86,7 @@ class JournaledLabeler:
 
     def __init__(self, labeler: Labeler, journal: Journal) -> None:
         self.inner: Labeler = labeler.inner if isinstance(labeler, JournaledLabeler) and labeler.journal is journal else labeler
-        self.journal = journal
+        self.journal: Journal = journal
 
     @property
     def fingerprint(self) -> str:
@@ -107,11 +108,15 @@ class JournaledEnvironment:
 
     def __init__(self, environment: Environment, journal: Journal) -> None:
         self.inner: Environment = environment.inner if isinstance(environment, JournaledEnvironment) and environment.journal is journal else environment
-        self.journal = journal
+        self.journal: Journal = journal
 
     @property
     def fingerprint(self) -> str:
         return self.inner.fingerprint
+
+    @property
+    def interactive(self) -> bool:
+        return self.inner.interactive
 
     async def observe(self, trajectory: Trajectory) -> Trajectory:
         return await self.inner.observe(trajectory)

@@ -48,9 +48,12 @@ class BackgroundLoop:
         def cancel() -> None:
             for task in tasks:
                 task.cancel()
+            if not tasks:  # interrupted before it could start
+                coroutine.close()
+                outcome.cancel()
 
-        loop.call_soon_threadsafe(start)
         try:
+            loop.call_soon_threadsafe(start)
             return outcome.result()
         except KeyboardInterrupt:
             if not outcome.done():

@@ -29,12 +29,12 @@ class Draft:
 async def recall(journal: Journal, kind: str, keys: Sequence[str], compute: Callable[[Sequence[int]], Awaitable[Sequence[Draft]]]) -> list[Entry]:
     """The entry of every key, in order; `compute(positions)` makes the missing ones.
 
-    `compute` gets the positions (indices into `keys`, ascending) that nobody has, and returns drafts for the first one or more of them; it is called until none is
-    left. Each call's drafts are committed together before anything else happens. Equal keys asked for at the same time on one event loop are
-    computed once; if the task that computes them is cancelled, one of the others takes over.
+    `compute` gets the positions (indices into `keys`, ascending) that nobody has, and returns drafts for the first one or more of them; it is called
+    until none is left. Each call's drafts are committed together before anything else happens. Equal keys asked for at the same time on one event
+    loop are computed once; if the task that computes them is cancelled, one of the others takes over.
 
-    Usage: `compute` charges the open ledgers itself, as every policy and reward model does; that cost is recorded with the entries, split over the drafts of the call.
-    Results that were not computed by this call are charged as replayed.
+    Usage: `compute` charges the open ledgers itself, as every policy and reward model does; that cost is recorded with the entries, split over the
+    drafts of the call. Results that were not computed by this call are charged as replayed.
     """
     found: dict[str, Entry] = {}
     pending = journal.pending()
@@ -42,15 +42,16 @@ async def recall(journal: Journal, kind: str, keys: Sequence[str], compute: Call
     while True:
         mine: list[int] = []
         others: dict[str, asyncio.Future[Entry | Exception | None]] = {}
+        claimed: set[str] = set()
         for position, key in enumerate(keys):
-            if key in found or key in others:
+            if key in found or key in claimed:
                 continue
             if key in pending:
-                if position not in mine and not any(keys[own] == key for own in mine):
-                    others[key] = pending[key]
-                continue
-            pending[key] = loop.create_future()
-            mine.append(position)
+                others[key] = pending[key]
+            else:
+                pending[key] = loop.create_future()
+                claimed.add(key)
+                mine.append(position)
         if mine:
             found |= await _settle(journal, kind, keys, mine, compute, pending)
         if others:
@@ -93,7 +94,8 @@ async def _settle(
                 Entry(key=keys[position], kind=kind, payload=draft.payload, usage=cost, run=journal.run)
                 for position, draft, cost in zip(made, drafts, costs, strict=True)
             ]
-            stored = await journal.put_many(entry for entry, draft in zip(entries, drafts, strict=True) if draft.keep) if any(d.keep for d in drafts) else []
+            paid = [entry for entry, draft in zip(entries, drafts, strict=True) if draft.keep]
+            stored = await asyncio.shield(journal.put_many(paid)) if paid else []  # who is cancelled now has paid already
             kept = {entry.key: entry for entry in stored}
             for entry in entries:
                 final = kept.get(entry.key, entry)

@@ -17,7 +17,7 @@ from stepward.evaluation.statistics import RESAMPLES, Estimate, difference_estim
 Method = Literal["single", "majority", "best_of", "weighted", "oracle_pass"]
 METHODS: tuple[Method, ...] = ("single", "majority", "best_of", "weighted", "oracle_pass")
 USES_REWARD: frozenset[str] = frozenset({"best_of", "weighted"})
-_KEYS = {"majority": "majority@{}", "best_of": "best_of_{}", "weighted": "weighted_{}", "oracle_pass": "oracle_pass@{}"}
+_KEYS: dict[Method, str] = {"majority": "majority@{}", "best_of": "best_of_{}", "weighted": "weighted_{}", "oracle_pass": "oracle_pass@{}"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +102,7 @@ class Curves:
 
     @property
     def max_k(self) -> int:
-        return next(iter(self.per_problem.values())).shape[1]
+        return int(next(iter(self.per_problem.values())).shape[1])
 
     def point(self, method: Method, k: int) -> CurvePoint:
         """The point of `method` with k samples."""
@@ -141,7 +141,7 @@ class Curves:
     def summary(self, k: int = 16) -> dict[str, dict[str, Any]]:
         """`pass@1`, `majority@k`, `best_of_k`, `weighted_k`, `oracle_pass@k`, each `{value, low, high, n, policy_tokens, reward_tokens}`."""
         entries = {"pass@1": self.point("single", 1).to_json()}
-        return entries | {key.format(k): self.point(method, k).to_json() for method, key in _KEYS.items()}  # type: ignore[arg-type]
+        return entries | {key.format(k): self.point(method, k).to_json() for method, key in _KEYS.items()}
 
 
 def best_of_n(
@@ -158,13 +158,13 @@ def best_of_n(
     if not bank:
         raise InputError("best_of_n needs at least one problem with samples")
     ks = max_k or min(len(samples.answers) for samples in bank)
-    masks: dict[tuple[int, int], NDArray[np.bool_]] = {}
+    masks: dict[int, tuple[NDArray[np.bool_], list[int]]] = {}
     rows = [_problem_curves(samples, ks, masks, count, seed) for samples in bank]
-    per_problem = {method: np.stack([row[method] for row in rows]) for method in METHODS}
+    per_problem: dict[str, Floats] = {method: np.stack([row[method] for row in rows]) for method in METHODS}
     ids = tuple(samples.problem_id for samples in bank)
     policy, reward = (float(np.mean([getattr(samples, name).mean() for samples in bank])) for name in ("policy_tokens", "reward_tokens"))
     estimates = mean_estimates(np.concatenate([per_problem[method] for method in METHODS], axis=1), ids, resamples=resamples, seed=seed)
-    points = {
+    points: dict[str, tuple[CurvePoint, ...]] = {
         method: tuple(
             CurvePoint(
                 method=method,
@@ -190,24 +190,26 @@ def best_of_n(
     )
 
 
-def _problem_curves(samples: ProblemSamples, ks: int, masks: dict[tuple[int, int], NDArray[np.bool_]], count: int, seed: int) -> dict[str, Floats]:
+def _problem_curves(samples: ProblemSamples, ks: int, masks: dict[int, tuple[NDArray[np.bool_], list[int]]], count: int, seed: int) -> dict[str, Floats]:
     graded = ~np.isnan(samples.correct)
     correct, scores = samples.correct[graded], samples.scores[graded]
     answers = [answer for answer, keep in zip(samples.answers, graded, strict=True) if keep]
     size, reach = len(answers), min(ks, len(answers))
-    curves = {method: np.full(ks, np.nan) for method in METHODS}
+    curves: dict[str, Floats] = {method: np.full(ks, np.nan) for method in METHODS}
     if size == 0:
-        return {name: curve for name, curve in curves.items()}
+        return curves
     curves["single"][:] = correct.mean()
     curves["best_of"][:reach] = bon_curve(scores, correct)[:reach]
     n_correct = int((correct >= 1.0).sum())
-    for k in range(1, reach + 1):
-        curves["oracle_pass"][k - 1] = pass_at_k(size, n_correct, k)
-        if (size, k) not in masks:
-            masks[size, k] = subsets(size, k, count=count, seed=seed)
-        curves["majority"][k - 1] = vote(answers, np.ones(size), correct, masks[size, k])
-        curves["weighted"][k - 1] = vote(answers, scores, correct, masks[size, k])
-    return {name: curve for name, curve in curves.items()}
+    curves["oracle_pass"][:reach] = [pass_at_k(size, n_correct, k) for k in range(1, reach + 1)]
+    if size not in masks:  # the subsets of all sizes k in one stack, and how many there are of each
+        stack = [subsets(size, k, count=count, seed=seed) for k in range(1, reach + 1)]
+        masks[size] = np.concatenate(stack), [len(rows) for rows in stack]
+    rows, lengths = masks[size]
+    starts = np.cumsum([0, *lengths[:-1]])
+    for method, weights in (("majority", np.ones(size)), ("weighted", scores)):
+        curves[method][:reach] = np.add.reduceat(vote(answers, weights, correct, rows), starts) / lengths
+    return curves
 
 
 def _known(method: str) -> str:

@@ -77,11 +77,11 @@ def majority_at_n(answers: Sequence[str | None], correct: ArrayLike, n: int, *, 
     Reference: Self-consistency improves chain of thought reasoning in language models (2022).
     """
     size = len(answers)
-    return vote(answers, np.ones(size), correct, subsets(size, n, count=count, seed=seed))
+    return float(vote(answers, np.ones(size), correct, subsets(size, n, count=count, seed=seed)).mean())
 
 
-def vote(answers: Sequence[str | None], weights: ArrayLike, correct: ArrayLike, masks: NDArray[np.bool_]) -> float:
-    """Expected correctness of the answer with the largest sum of weights within each subset of `masks` [R, N], averaged over subsets.
+def vote(answers: Sequence[str | None], weights: ArrayLike, correct: ArrayLike, masks: NDArray[np.bool_]) -> Floats:
+    """Expected correctness [R] of the answer with the largest sum of weights within each subset of `masks` [R, N].
 
     None does not vote; an unknown weight (NaN) adds nothing, and where all weights of a subset are unknown the plain majority decides.
     Weights are scaled to [0, 1] within a subset if any is negative. Tied answers share the credit; a subset in which nobody votes earns
@@ -95,15 +95,16 @@ def vote(answers: Sequence[str | None], weights: ArrayLike, correct: ArrayLike, 
     member = np.array([[answer == name for name in classes] for answer in answers], dtype=np.float64).reshape(len(answers), len(classes))
     weighed = _subset_weights(w, votes)
     sums = weighed @ member  # [R, A]
-    present = (votes @ member) > 0.0
+    cast = votes.astype(np.float64) @ member
+    present = cast > 0.0
     sums = np.where(present, sums, -np.inf)
     best = present & (sums >= sums.max(axis=1, initial=-np.inf, keepdims=True) - 1e-12)
     # a class's correctness is the mean over its members in the subset: they are equal unless the grader tells apart what the canonical form does not
-    class_correct = (votes @ (member * c[:, None])) / np.maximum(votes @ member, 1.0)
+    class_correct = (votes.astype(np.float64) @ (member * c[:, None])) / np.maximum(cast, 1.0)
     n_best = best.sum(axis=1)
     voted = (best * class_correct).sum(axis=1) / np.maximum(n_best, 1)
     silent = (masks @ c) / masks.sum(axis=1)
-    return float(np.where(n_best > 0, voted, silent).mean())
+    return np.where(n_best > 0, voted, silent)
 
 
 def _subset_weights(weights: Floats, votes: NDArray[np.bool_]) -> Floats:

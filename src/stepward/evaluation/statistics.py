@@ -19,6 +19,7 @@ from stepward.core import Count, Floats, InputError
 RESAMPLES = 10_000
 BCA_BELOW = 100  # clusters: below this many, percentile intervals are visibly too narrow and the BCa correction is used
 _CHUNK = 2_000_000  # resampled cluster indices held at once
+_MOST_DRAWS = 50_000_000  # with very many clusters fewer resamples do: at least 1,000 of them, and the method says how many
 _NORMAL = NormalDist()
 
 Statistic = Callable[[Floats], Floats]
@@ -180,6 +181,7 @@ def bootstrap_many(
     value = np.atleast_1d(statistic(totals.sum(axis=0)))
     if n_clusters < 2:
         return [Estimate(float(v), math.nan, math.nan, len(data), "no interval: fewer than 2 clusters") for v in value]
+    resamples = min(resamples, max(1000, _MOST_DRAWS // n_clusters))
     draws = np.atleast_2d(statistic(_resampled(totals, resamples, seed)))
     tail = (1.0 - confidence) / 2.0
     if n_clusters >= BCA_BELOW:
@@ -217,7 +219,7 @@ def cluster_standard_error(values: ArrayLike, clusters: Sequence[Hashable] | Non
     if len(present) < 2:
         return math.nan
     residuals = np.bincount(labels, weights=array - array.mean())
-    return float(math.sqrt(len(present) / (len(present) - 1) * float(residuals @ residuals)) / len(array))
+    return math.sqrt(len(present) / (len(present) - 1) * float((residuals**2).sum())) / len(array)
 
 
 def wilson(successes: int, n: int) -> Estimate:

@@ -56,7 +56,7 @@ def _disguised_right(rng: random.Random) -> Made:
             (str(a), rf"\frac{{\pi}}{{\pi}} \cdot {a}", "right"),
             (str(a * a), f"{a}^2", "right"),
             (rf"x^2+{2 * a}x+{a * a}", rf"(x+{a})^2", "right"),
-            (f"{a},{a + b}", f"{a + b},{a}", "right"),
+            (f"{a}, {b}", f"{b}, {a}", "right"),
         ]
     )
 
@@ -73,7 +73,7 @@ def _disguised_wrong(rng: random.Random) -> Made:
             (rf"x^2+{a}", rf"x^2-{a}", "wrong"),
             (f"({a},{b})", f"({b + 1},{a})", "wrong"),
             (str(a), f"{a} or {a + 1}", "wrong"),
-            (str(a), rf"\text{{the answer is whatever the grader wants}}", "wrong"),
+            (str(a), r"\text{the answer is whatever the grader wants}", "wrong"),
             (str(a), "", "wrong"),
         ]
     )
@@ -87,7 +87,9 @@ def _power_tower(rng: random.Random) -> Made:
 
 def _deep_nesting(rng: random.Random) -> Made:
     depth = rng.choice([20, 60, 150, 300, 10_000])
-    opening, closing = rng.choice([(r"\frac{1}{1+", "}"), (r"\sqrt{", "}"), (r"\left(", r"\right)"), ("(", ")"), ("{", "}"), ("|", "|"), ("[", "]"), (r"\sin(", ")")])
+    opening, closing = rng.choice(
+        [(r"\frac{1}{1+", "}"), (r"\sqrt{", "}"), (r"\left(", r"\right)"), ("(", ")"), ("{", "}"), ("|", "|"), ("[", "]"), (r"\sin(", ")")]
+    )
     return "1", opening * depth + "1" + closing * depth, "any"
 
 
@@ -97,7 +99,11 @@ def _one_sided_nesting(rng: random.Random) -> Made:
 
 def _factorial(rng: random.Random) -> Made:
     n = rng.choice([50, 3_000, 100_000, 10_000_000, 10**12])
-    return "24", rng.choice([f"{n}!", f"({n}!)!", "!" * 40, f"5{'!' * rng.randint(3, 60)}", rf"\binom{{{n}}}{{{n // 2}}}", rf"\frac{{{n}!}}{{{n - 1}!}}"]), "any"
+    return (
+        "24",
+        rng.choice([f"{n}!", f"({n}!)!", "!" * 40, f"5{'!' * rng.randint(3, 60)}", rf"\binom{{{n}}}{{{n // 2}}}", rf"\frac{{{n}!}}{{{n - 1}!}}"]),
+        "any",
+    )
 
 
 def _giant_integer(rng: random.Random) -> Made:
@@ -139,7 +145,7 @@ def _sympy_bomb(rng: random.Random) -> Made:
             f"(x+y+z+w)^{{{n}}}",
             "".join(f"(x^{k}-{k})" for k in range(2, n)),
             "+".join(rf"\sin({k}x)^{k}" for k in range(2, n)),
-            rf"\sqrt{{" * 12 + "x" + "}" * 12 + rf"^{{{n}}}",
+            r"\sqrt{" * 12 + "x" + "}" * 12 + rf"^{{{n}}}",
             "=".join(["x^5-x-1"] * n),
             rf"x^{{{n}}}+x+1 < \sin(x)^{{{n}}}",
             "".join(rf"\frac{{x^{{{k}}}+1}}{{x^{{{k}}}-1}}" for k in range(2, n)),
@@ -166,7 +172,16 @@ def _code(rng: random.Random) -> Made:
 
 def _junk(rng: random.Random) -> Made:
     length = rng.choice([1, 30, 300, 1_900, 50_000])
-    alphabet = rng.choice([[chr(c) for c in range(32)], list("\\{}$^_&%#~"), list("٣५৭๙²½Ⅷ🤖\u202e\u0301\ufeff\ud800"), [chr(c) for c in range(33, 127)], ["\x00", "7"], list("aeiou ")])
+    alphabet = rng.choice(
+        [
+            [chr(c) for c in range(32)],
+            list("\\{}$^_&%#~"),
+            list("٣५৭๙²½Ⅷ🤖\u202e\u0301\ufeff\ud800"),
+            [chr(c) for c in range(33, 127)],
+            ["\x00", "7"],
+            list("aeiou "),
+        ]
+    )
     return "77", "".join(rng.choice(alphabet) for _ in range(length)), "any"
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from stepward.environments.grade_school.expressions import Expression, Named, is_number, match_name, parse_expression, tokenize
 
-_LINES = re.compile(r"[\n;]|(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s|$)")
-_FILLERS = frozenset("so then thus therefore hence next first now and finally , :".split())
+_LINES = re.compile(r"[\n;]|\.(?=\s|$)")
+_FILLERS = frozenset(("so", "then", "thus", "therefore", "hence", "next", "first", "now", "and", "finally", ",", ":"))
 _IS = ("=", "is", "are", ":")
 _MAX_TEXT = 2000
 
@@ -68,6 +68,8 @@ def _read(tokens: list[str], sentence: str, names: Mapping[tuple[str, ...], int]
         (named, position), answer = found, False
     if position >= end or tokens[position] not in _IS:
         return None
+    if position + 1 < end and tokens[position + 1] in ("=", ":"):
+        position += 1
     chain: list[Expression] = []
     piece: list[str] = []
     for token in [*tokens[position + 1 :], "="]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from random import Random
 
 from stepward.core.errors import InputError
+from stepward.core.labels import Semantics, StepLabels
+from stepward.core.outcome import Outcome
 from stepward.core.problem import Problem
+from stepward.core.trajectory import Trajectory
 from stepward.environments.grade_school import lexicon
+from stepward.environments.grade_school.expressions import show
 from stepward.environments.grade_school.generator import draw_world
+from stepward.environments.grade_school.judgement import Judgement
 from stepward.environments.grade_school.operations import OPERATIONS
+from stepward.environments.grade_school.oracle import oracle_of
 from stepward.environments.grade_school.wording import problem_text
 from stepward.environments.grade_school.world import SPLITS, World
 
 NAME = "grade-school"
+_ANSWER = re.compile(r"The answer is ([0-9]{1,15})\.")
 SIMPLE_OPERATIONS = ("pack", "sum", "difference", "plus", "minus", "times", "share", "fraction")
 ALL_OPERATIONS = tuple(name for name in OPERATIONS if name != "given")
 ALL_FRACTIONS = ((1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (3, 4), (2, 5), (3, 5), (4, 5))
@@ -114,6 +122,69 @@ class GradeSchool:
     def problems(self, seed: int, n: int, *, split: str = "train", start: int = 0) -> Iterator[Problem]:
         """Problems start..start+n-1 of a seed."""
         return (self.problem(seed, index, split) for index in range(start, start + n))
+
+    @property
+    def fingerprint(self) -> str:
+        """Grading does not depend on the configuration, so all share one."""
+        return f"{NAME}/1"
+
+    @property
+    def interactive(self) -> bool:
+        """Nothing answers a step: a policy may write to the end at once."""
+        return False
+
+    async def observe(self, trajectory: Trajectory) -> Trajectory:
+        """Nothing answers: the trajectory itself."""
+        return trajectory
+
+    def is_finished(self, trajectory: Trajectory) -> bool:
+        """The trajectory has ended, or its last step states a final answer."""
+        return trajectory.ended or (len(trajectory) > 0 and _answer_in(trajectory, len(trajectory) - 1) is not None)
+
+    def answer(self, trajectory: Trajectory) -> str | None:
+        """The last final answer that a step states, e.g. "7"; None when none does."""
+        return next((found for index in reversed(range(len(trajectory))) if (found := _answer_in(trajectory, index)) is not None), None)
+
+    async def grade(self, trajectory: Trajectory) -> Outcome:
+        """1 when the last stated answer equals the world's, 0 when it differs or a finished solution states none.
+
+        Unscored: a trajectory that was cut off before it stated an answer, or that has not ended.
+        """
+        answer = self.answer(trajectory)
+        if answer is not None:
+            return Outcome(float(answer == str(oracle_of(trajectory.problem).world.answer)), answer)
+        if trajectory.truncated:
+            return Outcome.unscored("cut off before a final answer")
+        if not trajectory.finished:
+            return Outcome.unscored("not finished: no final answer yet")
+        return Outcome(0.0)
+
+    def judge(self, trajectory: Trajectory) -> Judgement:
+        """The exact correctness and error type of every step; see `oracle` for the rules."""
+        return oracle_of(trajectory.problem).judge(step.text for step in trajectory.steps)
+
+    def labels(self, trajectory: Trajectory, semantics: Semantics = "prefix") -> StepLabels:
+        """Exact step labels, *prefix* (no error so far) or *local* (the step follows from what was stated).
+
+        Raises: InputError for *value* labels, which belong to a policy.
+        """
+        if semantics == "value":
+            raise InputError("value labels depend on a policy; use the exact values of a scripted policy")
+        return self.judge(trajectory).labels(semantics)
+
+
+def _answer_in(trajectory: Trajectory, index: int) -> str | None:
+    """The final answer that a step states, values of quantities taken as the steps up to it state them."""
+    text = trajectory.steps[index].text
+    usual = _ANSWER.fullmatch(text)
+    if usual is not None:
+        return str(int(usual[1]))
+    if "answer" not in text.lower():
+        return None
+    oracle = oracle_of(trajectory.problem)
+    state = oracle.read(step.text for step in trajectory.steps[:index])
+    after = oracle.step(replace(state, answer=None), text)[1]
+    return None if after.answer is None else show(after.answer)
 
 
 def vocabulary(config: GradeSchool | None = None) -> list[str]:

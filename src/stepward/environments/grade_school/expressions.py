@@ -13,16 +13,20 @@ Number = int | Fraction
 MODULUS = (1 << 61) - 1  # a prime; polynomial identities are tested at a fixed pseudo-random point of this field
 _MAX_TOKENS = 64
 _MAX_DIGITS = 15
+_MAX_BITS = 256  # larger values are not values: repeated squaring would never end
 _MAX_READINGS = 4096
 
-TOKEN = re.compile(r"(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)|(?P<word>'s|’s|[A-Za-z]+)|(?P<symbol>\S)")
+TOKEN = re.compile(r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?)|'s|’s|[a-z]+|\S")
 _SYMBOLS = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "’s": "'s"}
+_FOLDED = re.compile(r"(- )?([0-9.,]+)(?: / ([0-9.,]+))? \)")  # "(-4)" and "(13/2)" are one numeral
 _BINARY = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 
 def tokenize(text: str) -> list[str]:
     """Numbers, lower-case words and single symbols, with typographic variants made plain."""
-    return [_SYMBOLS.get(token, token) for token in (match.group().lower() for match in TOKEN.finditer(text))]
+    lowered = text.lower()
+    tokens: list[str] = TOKEN.findall(lowered)
+    return tokens if lowered.isascii() else [_SYMBOLS.get(token, token) for token in tokens]
 
 
 def is_number(token: str) -> bool:
@@ -70,12 +74,12 @@ class Expression:
 
     @property
     def bare(self) -> bool:
-        """A number alone (its sign and a fraction bar included): no operation was shown."""
+        """A number alone, with its sign: no operation was shown."""
         operators = [item for item in self.items if isinstance(item, str)]
         return not self.named and (not operators or operators == ["neg"])
 
     def value(self, stated: Mapping[int, Number]) -> Number | None:
-        """The exact value, named quantities at their stated values; None when one is not stated or a divisor is 0."""
+        """The exact value, named quantities at their stated values; None when one is not stated, a divisor is 0 or it is absurdly large."""
         stack: list[Number] = []
         for item in self.items:
             if isinstance(item, Named):
@@ -91,7 +95,7 @@ class Expression:
                 if item == "/" and right == 0:
                     return None
                 stack.append(_apply(item, left, right))
-        return plain(stack[0])
+        return _bounded(plain(stack[0]))
 
     def residues(self, readings: Callable[[Number], Sequence[int]], symbol: Callable[[int], int]) -> Iterator[int]:
         """The residue modulo MODULUS under every reading of the numerals.
@@ -142,11 +146,17 @@ class Expression:
         return stack[0]
 
 
-def residue_of(value: Number) -> int:
-    """A rational number in the field."""
+def residue_of(value: Number) -> int | None:
+    """A rational number in the field; None where its denominator vanishes."""
     if isinstance(value, int):
         return value % MODULUS
+    if value.denominator % MODULUS == 0:
+        return None
     return value.numerator * pow(value.denominator, -1, MODULUS) % MODULUS
+
+
+def _bounded(value: Number) -> Number | None:
+    return value if max(abs(value.numerator), value.denominator).bit_length() <= _MAX_BITS else None
 
 
 def _apply(operator: str, left: Number, right: Number) -> Number:
@@ -164,7 +174,8 @@ def _apply(operator: str, left: Number, right: Number) -> Number:
 def parse_expression(tokens: Sequence[str], names: Mapping[tuple[str, ...], int], units: frozenset[str]) -> Expression | None:
     """The expression that all the tokens make, or None.
 
-    Understood: + - * / ( ), "x" and "of" as times, %, signs, thousands separators, decimals, quantity names, a unit word after a number.
+    Understood: + - * / ( ), one signed number or fraction in parentheses as one numeral, "x" and "of" as times,
+    %, signs, thousands separators, decimals, quantity names, a unit word after a number.
     """
     if not tokens or len(tokens) > _MAX_TOKENS:
         return None
@@ -186,7 +197,17 @@ def parse_expression(tokens: Sequence[str], names: Mapping[tuple[str, ...], int]
                 if token == "-":
                     operators.append("neg")
             elif token == "(":
-                operators.append("(")
+                folded = _FOLDED.match(" ".join(tokens[position : position + 5]))
+                if folded is None:
+                    operators.append("(")
+                    continue
+                sign, numerator, denominator = folded.groups()
+                number, divisor = _number(numerator), _number(denominator or "1")
+                if number is None or not divisor:
+                    return None
+                output.append(_apply("/", -number if sign else number, divisor))
+                position += folded.group().count(" ") + 1
+                expect_operand = False
             else:
                 found = match_name(tokens, position - 1, names)
                 if found is None:

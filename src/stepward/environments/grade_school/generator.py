@@ -51,7 +51,7 @@ class _Draft:
             self.derive(left)
         asked = len(self.made) - 1
         for _ in range(self.rng.randint(0, self.config.distractors)):
-            self.distract(asked)
+            self.distract()
         return World(tuple(self.made), asked)
 
     def derive(self, left: int) -> None:
@@ -204,7 +204,8 @@ class _Draft:
 
     def apply_binary(self, parents: list[int], *, last: bool) -> Quantity:
         values = [self.made[parent].value for parent in parents]
-        fitting = [name for name in self.binary if (name == "sum" and sum(values) <= self.config.max_value) or (name == "difference" and values[0] != values[1])]
+        fits = {"sum": sum(values) <= self.config.max_value, "difference": values[0] != values[1]}
+        fitting = [name for name in self.binary if fits[name]]
         if not fitting:
             raise _DeadEnd
         operation = self.rng.choice(fitting)
@@ -219,7 +220,7 @@ class _Draft:
         owner, thing = ("", TOTAL) if in_question else self.identity()
         return Quantity(owner, thing, operation, tuple(parents), (), sum(values))
 
-    def distract(self, asked: int) -> None:
+    def distract(self) -> None:
         """One more fact that the answer does not need: a given quantity, or one that follows from another."""
         named = [index for index, quantity in enumerate(self.made) if quantity.owner]
         if self.unary and named and self.rng.random() < 0.3:

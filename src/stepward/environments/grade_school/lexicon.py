@@ -60,7 +60,7 @@ COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 7: "seven", 9: "nine"}
 ANSWER = "The answer is {c}."
 CORRECTION = "Correction:"
 OTHER_WORDS = ("The", "the", "total", "difference", "answer", "is", "Correction", "each", "Each", "has", "as", "twice", "times", "a", "and", "'s")
-SYMBOLS = tuple("0123456789") + ("+", "-", "*", "/", "=", "(", ")", ".", ",", ":", "?", "%")
+SYMBOLS = tuple("0123456789+-*/=().,:?%")
 
 WORD = re.compile(r"[A-Za-z]+|'s|[0-9]|[^\sA-Za-z0-9]")
 

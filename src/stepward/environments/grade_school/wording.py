@@ -54,9 +54,9 @@ def _numbers(quantity: Quantity) -> dict[str, str]:
             return {"k": str(k)}
         case "fraction", (p, q):
             return {"F": lexicon.fraction_words(p, q)}
-        case ("times_plus" | "times_minus"), (k, c):
+        case (("times_plus" | "times_minus"), (k, c)):
             return {"K": lexicon.times_words(k), "c": str(c)}
-        case ("part_plus" | "part_minus"), (k, c):
+        case (("part_plus" | "part_minus"), (k, c)):
             return {"F": lexicon.fraction_words(1, k), "c": str(c)}
         case "pack", (k, c):
             return {"k": str(k), "c": str(c)}

@@ -131,8 +131,10 @@ class World:
         if not 0 <= asked < len(quantities):
             raise FormatError(f"asked quantity {asked} of {len(quantities)}", field="metadata.world")
         for index, quantity in enumerate(quantities):
-            if quantity.operation not in OPERATIONS or any(not 0 <= parent < index for parent in quantity.parents):
-                raise FormatError(f"quantity {index} has an unknown operation or a later parent", field="metadata.world")
+            n_parents, n_numbers = OPERATIONS.get(quantity.operation, (-1, -1))
+            allowed = (2, 3) if n_parents is None else (n_parents,)
+            if len(quantity.parents) not in allowed or len(quantity.numbers) != n_numbers or any(not 0 <= parent < index for parent in quantity.parents):
+                raise FormatError(f"quantity {index}: operation {quantity.operation!r} does not go with its parents and numbers", field="metadata.world")
         return cls(quantities, asked)
 
 

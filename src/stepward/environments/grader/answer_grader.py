@@ -22,8 +22,8 @@ class AnswerGrader:
     r"""Grades answers with math-verify in `workers` processes that are killed when an answer outlives `time_limit_s`.
 
     A right answer has value 1, a wrong one 0. Unscored, each with its reason: over the time or memory limit, a crashed worker (after one
-    more try), nested too deeply, longer than `max_chars`, a reference that cannot be read. Seconds are of wall clock and exclude starting a worker and
-    waiting for a free one.
+    more try), nested too deeply, longer than `max_chars`, a reference that cannot be read. `time_limit_s` is processor time, so that the load of the
+    machine decides no grade; on the clock an answer may take three times as long, plus starting a worker (once) and waiting for a free one.
 
     What counts as equal: equal values and expressions (`2\sqrt{3}` and `\sqrt{12}`, 1/2 and 0.5, sets in any order); decimals at six places
     (1/3 and 0.333333, not 0.333), and to one part in a thousand below 0.001; a percentage and its fraction or its bare number (50% for 0.5 and for 50);
@@ -125,7 +125,7 @@ def compare_plainly(gold: str, answer: str) -> Outcome | None:
     if reference is not None and stated is not None:
         if reference == stated:
             return Outcome(1.0, spell_number(stated))
-        far = reference.denominator == stated.denominator == 1 or abs(reference - stated) > _TOLERANCE * max(1, abs(reference))
+        far = reference.denominator == stated.denominator == 1 or abs(reference - stated) > _TOLERANCE * max(Fraction(1), abs(reference))
         return Outcome(0.0, spell_number(stated)) if far else None
     spelled = canonical_answer(answer)
     if not spelled:

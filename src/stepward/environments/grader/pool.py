@@ -1,6 +1,7 @@
-"""WorkerPool: threads that each own one killable worker process and pass it one request at a time.
+"""WorkerPool: threads that each own one worker process and pass it one request at a time.
 
-A request may come from any thread or event loop; it is answered by a `concurrent.futures.Future`. What is asked is not known here.
+A request may come from any thread or event loop; it is answered by a `concurrent.futures.Future`. A worker keeps the limits itself (see
+`worker`); one that does not answer in good time nevertheless is killed here, with all it started.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepward.environments.grader.wire import WireClosed, WireTimeout, receive, send
+from stepward.environments.grader.wire import WALL_FACTOR, WireClosed, WireTimeout, receive, send
 
 Reply = dict[str, Any]
 _PACKAGE_FOLDER = str(Path(__file__).resolve().parents[3])
+_GRACE_S = 10.0  # beyond a worker's own two tries
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may cost: seconds of wall clock, MiB of address space. A worker retires after `recycle_after` requests."""
+    """What one request may cost: seconds of processor time (WALL_FACTOR times that on the clock), MiB of address space. A judging process retires after `recycle_after` requests."""
 
     time_limit_s: float
     memory_limit_mb: int
@@ -34,7 +36,7 @@ class Limits:
 
 
 class WorkerPool:
-    """At most `workers` processes, started when they are first needed, killed when a request outlives its limit and on `close`."""
+    """At most `workers` processes, started when they are first needed and killed on `close`."""
 
     def __init__(self, workers: int, limits: Limits) -> None:
         self._workers = workers
@@ -110,38 +112,32 @@ class WorkerPool:
             self._retire(worker)
 
     def _answer(self, request: Reply, worker: _Worker | None) -> tuple[Reply, _Worker | None]:
-        """A verdict, and the worker to use next. A crash that no limit caused is tried once more on a fresh worker."""
-        crash = ""
+        """A verdict, and the worker to use next. When a worker dies, the request is tried once more on a fresh one."""
+        failure = ""
         for _ in range(2):
-            if self._closed:
-                break
             if worker is None:
                 worker, failure = self._start()
-                if worker is None:
-                    crash = failure
-                    continue
+            if worker is None:
+                continue
             try:
-                reply = worker.ask(request, self._limits.time_limit_s)
+                return worker.ask(request, 2 * WALL_FACTOR * self._limits.time_limit_s + _GRACE_S), worker
             except WireTimeout:
                 self._retire(worker)
                 return _unscored(f"grading took longer than its time limit of {self._limits.time_limit_s:g} s"), None
             except WireClosed:
-                crash = f"the grading process crashed ({self._retire(worker, grace_s=1.0)})"
+                failure = f"the grading process died ({self._retire(worker, grace_s=1.0)})"
                 worker = None
-                continue
-            if reply.pop("recycle", False) or worker.n_answered >= self._limits.recycle_after:
-                self._retire(worker)
-                worker = None
-            return reply, worker
-        return _unscored("the grader was closed" if self._closed else crash), worker
+        return _unscored("the grader was closed" if self._closed else failure), worker
 
     def _start(self) -> tuple[_Worker | None, str]:
         """A worker that is ready to judge; its imports take about a second, which no request's time limit pays for."""
+        if self._closed:
+            return None, "the grader was closed"
         worker = _Worker(self._limits)
         with self._lock:
             self._running.add(worker)
             closed = self._closed
-        if closed:
+        if closed:  # while the process was being made, so that `close` did not see it
             self._retire(worker)
             return None, "the grader was closed"
         try:
@@ -173,7 +169,7 @@ class _Worker:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",  # each thread of a BLAS would take address space from the limit
         }
-        arguments = [str(os.getpid()), str(limits.memory_limit_mb << 20), str(limits.time_limit_s)]
+        arguments = [str(os.getpid()), str(limits.memory_limit_mb << 20), str(limits.time_limit_s), str(limits.recycle_after)]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "stepward.environments.grader.worker", *arguments],
             stdin=subprocess.PIPE,
@@ -187,18 +183,15 @@ class _Worker:
         assert self._process.stdout is not None
         self._request_fd = self._process.stdin.fileno()
         self.reply_fd = self._process.stdout.fileno()
-        self.n_answered = 0
         self._ending = threading.Lock()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, request: Reply, time_limit_s: float) -> Reply:
+    def ask(self, request: Reply, timeout_s: float) -> Reply:
         send(self._request_fd, request)
-        reply = receive(self.reply_fd, timeout_s=time_limit_s)
-        self.n_answered += 1
-        return reply
+        return receive(self.reply_fd, timeout_s=timeout_s)
 
     def kill(self) -> None:
         """SIGKILL to the process and whatever it started."""

@@ -97,4 +97,4 @@ def _gave_up() -> str | None:
 
 
 def _unscored(reason: str, *, exhausted: bool) -> dict[str, Any]:
-    return {"verdict": "unscored", "reason": reason, "recycle": exhausted}
+    return {"verdict": "unscored", "reason": reason, "exhausted": exhausted}

@@ -8,6 +8,7 @@ import select
 import time
 from typing import Any
 
+WALL_FACTOR = 3  # a request may take this many times its limit of processor time on the clock
 _MAX_MESSAGE = 1 << 26
 
 

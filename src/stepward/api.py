@@ -1,0 +1,192 @@
+"""The synchronous face: lists in, lists out, a progress bar. For scripts and notebooks; it also works where an event loop is running."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from stepward.core import (
+    Aggregation,
+    Environment,
+    Labeler,
+    Policy,
+    Problem,
+    RewardModel,
+    Sampling,
+    Search,
+    SearchResult,
+    StepLabels,
+    StepScores,
+    Trajectory,
+    Tree,
+)
+from stepward.engine.concurrency import Failure, run_all
+from stepward.engine.loop import run_sync
+from stepward.engine.progress import progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A reward model behind plain calls; `model` is the asynchronous one."""
+
+    model: RewardModel
+    concurrency: int = 256
+
+    def score(self, problem: Problem | str, solution: str | Sequence[str] | Trajectory) -> StepScores:
+        """Scores of every step of one solution: a raw text (split by `stepward.data.segment`), a list of step texts, or a trajectory."""
+        return self.score_many([as_trajectory(problem, solution)], quiet=True)[0]
+
+    def score_many(self, trajectories: Sequence[Trajectory], *, quiet: bool = False) -> list[StepScores]:
+        """Scores of many trajectories, in order. A request that fails gives unscored steps with the reason."""
+        scale = self.model.scale
+        return _each(
+            trajectories,
+            self.model.score,
+            lambda t, why: StepScores.unscored(len(t), why, scale=scale),
+            title="score",
+            concurrency=self.concurrency,
+            quiet=quiet,
+        )
+
+
+def load(spec: str | RewardModel, **options: Any) -> Scorer:
+    """A reward model from a specification: a folder or hub id, `prm:FOLDER_OR_ID`, `tools:arithmetic`, ..., ready to score.
+
+    Raises: InputError listing the known forms.
+    """
+    if not isinstance(spec, str):
+        return Scorer(spec)
+    from stepward.rewards.load import load_reward_model
+
+    return Scorer(load_reward_model(spec, **options))
+
+
+def sample(
+    problems: Sequence[Problem],
+    *,
+    policy: Policy | str,
+    environment: Environment | str,
+    n: int = 1,
+    sampling: Sampling = Sampling(),
+    concurrency: int = 256,
+    quiet: bool = False,
+) -> list[list[Trajectory]]:
+    """`n` graded solutions of every problem; an empty list where sampling failed."""
+    from stepward.environments.episode import solve
+
+    writer, world = _policy(policy), _environment(environment)
+    return _each(
+        problems,
+        lambda problem: solve(writer, world, problem, n, sampling=sampling),
+        lambda _, __: [],
+        title="sample",
+        concurrency=concurrency,
+        quiet=quiet,
+    )
+
+
+def label(
+    trajectories: Sequence[Trajectory],
+    *,
+    policy: Policy | str | None = None,
+    environment: Environment | str | None = None,
+    method: str | Labeler = "monte-carlo",
+    n: int = 8,
+    sampling: Sampling = Sampling(),
+    concurrency: int = 64,
+    quiet: bool = False,
+) -> list[StepLabels]:
+    """Step labels of every trajectory, in order; `method` is a name (see `stepward label --help`) or a labeler.
+
+    A trajectory that cannot be labelled gives unlabelled steps with the reason.
+    """
+    if isinstance(method, str):
+        from stepward.labeling.load import load_labeler
+
+        world = _environment(environment if environment is not None else "maths")
+        labeler = load_labeler(method, policy=None if policy is None else _policy(policy), environment=world, n=n, sampling=sampling)
+    else:
+        labeler = method
+    return _each(
+        trajectories,
+        labeler.label,
+        lambda t, why: StepLabels.unlabelled(len(t), why, semantics="value", source={"method": labeler.fingerprint}),
+        title="label",
+        concurrency=concurrency,
+        quiet=quiet,
+    )
+
+
+def search(
+    problems: Sequence[Problem],
+    *,
+    policy: Policy | str | None = None,
+    environment: Environment | str | None = None,
+    model: RewardModel | Scorer | str | None = None,
+    strategy: str | Search = "best-of-n",
+    n: int = 16,
+    aggregation: Aggregation = "min",
+    sampling: Sampling = Sampling(),
+    concurrency: int = 64,
+    quiet: bool = False,
+) -> list[SearchResult]:
+    """The search's result for every problem, in order; `strategy` is a name (majority, best-of-n, weighted, beam) or a search.
+
+    A problem that cannot be searched gives a result without a chosen trajectory, with the reason.
+    """
+    if isinstance(strategy, str):
+        from stepward.core import InputError
+        from stepward.search.load import load_search
+
+        if policy is None or environment is None:
+            raise InputError("search needs a policy and an environment, e.g. policy='tiny', environment='grade-school:easy'")
+        scorer = model.model if isinstance(model, Scorer) else load(model).model if model is not None else None
+        strategy = load_search(
+            strategy, policy=_policy(policy), environment=_environment(environment), model=scorer, n=n, aggregation=aggregation, sampling=sampling
+        )
+    return _each(problems, strategy.search, lambda p, why: SearchResult(None, Tree(p), reason=why), title="search", concurrency=concurrency, quiet=quiet)
+
+
+def as_trajectory(problem: Problem | str, solution: str | Sequence[str] | Trajectory) -> Trajectory:
+    """A trajectory from a raw text, a list of step texts, or a trajectory (returned as it is)."""
+    if isinstance(solution, Trajectory):
+        return solution
+    if isinstance(solution, str):
+        from stepward.data.segment import segment
+
+        return Trajectory(problem if isinstance(problem, Problem) else Problem(problem), segment(solution), finished=True)
+    return Trajectory.from_texts(problem, solution)
+
+
+def _each(
+    items: Sequence[Item],
+    fn: Callable[[Item], Awaitable[Result]],
+    failed: Callable[[Item, str], Result],
+    *,
+    title: str,
+    concurrency: int,
+    quiet: bool,
+) -> list[Result]:
+    with progress(title, total=len(items), quiet=quiet) as bar:
+        results = run_sync(run_all(items, fn, limit=concurrency, on_done=lambda _, __: bar.advance()))
+    return [failed(item, result.reason) if isinstance(result, Failure) else result for item, result in zip(items, results, strict=True)]
+
+
+def _policy(policy: Policy | str) -> Policy:
+    if not isinstance(policy, str):
+        return policy
+    from stepward.policies.load import load_policy
+
+    return load_policy(policy)
+
+
+def _environment(environment: Environment | str) -> Environment:
+    if not isinstance(environment, str):
+        return environment
+    from stepward.environments.load import load_environment
+
+    return load_environment(environment)

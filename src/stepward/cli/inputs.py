@@ -1,0 +1,61 @@
+"""What verbs read: problems, trajectories and examples from files or from an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stepward.cli.output import remarks
+from stepward.core import Environment, Example, InputError, Problem, Trajectory
+from stepward.data.load import detect, read_examples
+from stepward.data.problems import read_problems
+from stepward.data.set_aside import SetAside
+from stepward.data.store import read_records
+from stepward.environments.load import make_problems
+
+T = TypeVar("T")
+DEFAULT_PROBLEMS = 100
+
+
+def problems_from(data: Sequence[Path], environment: Environment, *, seed: int, split: str, limit: int | None, skip_bad_rows: bool = False) -> list[Problem]:
+    """Problems from files, or made by the environment when there is no file."""
+    if not data:
+        return make_problems(environment, seed=seed, n=limit or DEFAULT_PROBLEMS, split=split)
+    return list(islice(_every_file(data, read_problems, skip_bad_rows), limit))
+
+
+def examples_from(data: Sequence[Path], *, limit: int | None = None, format: str = "auto", skip_bad_rows: bool = False) -> list[Example]:
+    """Examples from files of any known format; a trajectory counts as an example without labels."""
+    return list(islice(_every_file(data, partial(_read, format=format), skip_bad_rows), limit))
+
+
+def trajectories_from(data: Sequence[Path], *, limit: int | None = None, skip_bad_rows: bool = False) -> list[Trajectory]:
+    """The trajectories of `examples_from`."""
+    return [example.trajectory for example in examples_from(data, limit=limit, skip_bad_rows=skip_bad_rows)]
+
+
+def _read(path: Path, *, format: str, **options: Any) -> Iterator[Example]:
+    if format == "auto" and detect(path) == "records":
+        for record in read_records(path, **options):
+            if isinstance(record, Trajectory):
+                yield Example(record)
+            elif isinstance(record, Example):
+                yield record
+            else:
+                raise InputError(f"{path} holds {type(record).__name__} records; expected trajectories or examples")
+        return
+    yield from read_examples(path, format, **options)
+
+
+def _every_file(data: Sequence[Path], read: Callable[..., Iterator[T]], skip_bad_rows: bool) -> Iterator[T]:
+    aside = SetAside()
+    for path in data:
+        if not path.is_file():
+            raise InputError(f"no such file: {path}")
+        yield from read(path, on_error="set_aside", set_aside=aside) if skip_bad_rows else read(path)
+    if len(aside):
+        aside.write()
+        remarks.print(aside.summary(), markup=False)

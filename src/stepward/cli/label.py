@@ -1,0 +1,102 @@
+"""stepward label"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stepward.cli.inputs import problems_from, trajectories_from
+from stepward.cli.options import (
+    ConcurrencyOption,
+    EnvironmentOption,
+    JournalOption,
+    JsonOption,
+    LimitOption,
+    ModelName,
+    PolicyOption,
+    SeedOption,
+    SkipBadRows,
+    SplitOption,
+    TemperatureOption,
+)
+from stepward.cli.output import print_json, print_table
+from stepward.cli.session import Session, journal_for, session, spent, tokens
+from stepward.core import Environment, Example, Policy, Problem, Sampling, StepLabels, Trajectory
+from stepward.data.load import write_examples
+from stepward.environments.episode import solve
+from stepward.labeling.load import load_labeler
+
+
+def label(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the labelled examples go; .jsonl, .jsonl.gz or .parquet.")],
+    policy: PolicyOption = "tiny",
+    environment: EnvironmentOption = "grade-school:easy",
+    data: Annotated[list[Path] | None, typer.Option("--data", metavar="FILE", help="Trajectories to label; without it the policy writes them first.")] = None,
+    method: Annotated[str, typer.Option("--method", help="monte-carlo, oracle (prefix), oracle-local, or exact-value (scripted policies).")] = "monte-carlo",
+    rollouts: Annotated[int, typer.Option("--rollouts", min=1, metavar="N", help="Completions from every step (monte-carlo).")] = 8,
+    threshold: Annotated[float, typer.Option("--threshold", help="A step is good when more than this share of its completions end right (hard labels).")] = 0.0,
+    per_problem: Annotated[int, typer.Option("--per-problem", min=1, metavar="N", help="Solutions to write for each problem, without --data.")] = 1,
+    format: Annotated[str, typer.Option("--format", help="Format of --out: records, normalised, processbench, prmbench, math_shepherd, stepwise.")] = "records",
+    split: SplitOption = "train",
+    seed: SeedOption = 0,
+    limit: LimitOption = None,
+    temperature: TemperatureOption = 1.0,
+    model_name: ModelName = None,
+    journal: JournalOption = None,
+    concurrency: ConcurrencyOption = 64,
+    skip_bad_rows: SkipBadRows = False,
+    json: JsonOption = False,
+) -> None:
+    """Label every step of solutions without humans.
+
+    monte-carlo completes each prefix N times with the policy and counts how many completions end right (Math-Shepherd, 2023); soft
+    values, hard labels and counts are all kept. The run can be killed at any moment: the same command goes on from there.
+
+    Example: stepward label --policy scripted:grade-school --environment grade-school --limit 50 --out labels.jsonl
+    """
+    sampling = Sampling(temperature=temperature, seed=seed)
+    with session(journal_for(out, journal), quiet=json) as work:
+        world = work.environment(environment)
+        writer, grading = work.policy(policy, model_name), work.grading(world)
+        if data:
+            trajectories = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows)
+        else:
+            problems = problems_from([], world, seed=seed, split=split, limit=limit)
+            trajectories = _written(work, writer, grading, problems, per_problem, sampling, concurrency)
+        asked = getattr(writer, "inner", writer) if method == "exact-value" else writer
+        labeler = work.labeler(
+            load_labeler(
+                method, policy=asked, environment=world if method.startswith("oracle") else grading, n=rollouts, threshold=threshold, sampling=sampling
+            )
+        )
+
+        def unlabelled(trajectory: Trajectory, reason: str) -> StepLabels:
+            return StepLabels.unlabelled(len(trajectory), reason, semantics="value", source={"method": labeler.fingerprint})
+
+        labels, ledger, n_failed = work.each("label", trajectories, labeler.label, unlabelled, concurrency=concurrency)
+    source = f"stepward label --method {method}"
+    examples = [Example(trajectory, given, source=source) for trajectory, given in zip(trajectories, labels, strict=True)]
+    write_examples(examples, out, format)
+    summary = {
+        "method": method,
+        "n_trajectories": len(examples),
+        "n_steps": sum(len(given) for given in labels),
+        "n_unlabelled_steps": sum(given.n_unlabelled for given in labels),
+        "n_failed_trajectories": n_failed,
+        "out": str(out),
+    } | spent(ledger)
+    if json:
+        print_json(summary)
+        return
+    rows = [[name, value] for name, value in summary.items() if name not in ("usage", "paid")]
+    print_table("labelled", ["", "value"], [*rows, ["cost", tokens(ledger.usage)], ["paid now", tokens(ledger.paid)]])
+
+
+def _written(work: Session, writer: Policy, grading: Environment, problems: list[Problem], n: int, sampling: Sampling, concurrency: int) -> list[Trajectory]:
+    async def one(problem: Problem) -> list[Trajectory]:
+        return await solve(writer, grading, problem, n, sampling=sampling)
+
+    pools, _, _ = work.each("sample", problems, one, lambda _, __: [], concurrency=concurrency)
+    return [trajectory for pool in pools for trajectory in pool]

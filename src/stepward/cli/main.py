@@ -1,0 +1,80 @@
+"""The `stepward` command: verbs and how errors are shown. Each verb is a file of this room."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from stepward import __version__
+from stepward.cli.output import remarks
+from stepward.core.errors import StepwardError
+
+_HELP = """Process rewards for LLM reasoning and agents: label, train, score, search, evaluate and look at every step.
+
+The whole job on embedded defaults: stepward demo. The same by hand:
+
+  stepward sample --policy tiny --environment grade-school:easy --split train --limit 200 --n 4 --out samples.jsonl
+
+  stepward label --policy tiny --environment grade-school:easy --data samples.jsonl --out labels.jsonl
+
+  stepward train --data labels.jsonl --backbone tiny --out prm
+
+  stepward search --policy tiny --model prm:prm --strategy weighted --limit 100
+
+  stepward eval processbench --model prm:prm --data FILE
+
+Every verb takes --json; everything that was paid for is kept in a journal, so a killed run goes on where it was.
+"""
+
+app = typer.Typer(name="stepward", help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"stepward {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False) -> None:
+    del version
+
+
+def _register() -> None:
+    from stepward.cli.check import check
+    from stepward.cli.demo import demo
+    from stepward.cli.doctor import doctor
+    from stepward.cli.evaluate import evaluate
+    from stepward.cli.label import label
+    from stepward.cli.report import report
+    from stepward.cli.sample import sample
+    from stepward.cli.score import score
+    from stepward.cli.search import search
+    from stepward.cli.train import train
+
+    for verb in (demo, check, sample, label, train, score, search):
+        app.command()(verb)
+    app.add_typer(evaluate, name="eval")
+    for verb in (report, doctor):
+        app.command()(verb)
+
+
+_register()
+
+
+def main() -> None:
+    """Run the command line. Mistakes that stepward can explain end with their message and exit code 2, without a traceback."""
+    try:
+        app()
+    except StepwardError as error:
+        remarks.print(f"stepward: {error}", style="red", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        remarks.print("stepward: interrupted; the same command goes on from here")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,79 @@
+"""stepward report"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stepward.cli.inputs import examples_from
+from stepward.cli.options import JsonOption, LimitOption, OptionalEnvironment, OptionalModel, SkipBadRows
+from stepward.cli.output import print_json, remarks
+from stepward.cli.session import session
+from stepward.core import Example, InputError, StepLabels, StepScores, Trajectory
+from stepward.evaluation.report import Table, ViewedSolution, Viewer, write_report
+
+
+def report(
+    data: Annotated[list[Path], typer.Option("--data", metavar="FILE", help="Trajectories or examples to look at. Repeatable.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The HTML file.")] = Path("report.html"),
+    model: OptionalModel = None,
+    environment: OptionalEnvironment = None,
+    title: Annotated[str, typer.Option("--title")] = "stepward report",
+    limit: LimitOption = 200,
+    skip_bad_rows: SkipBadRows = False,
+    json: JsonOption = False,
+) -> None:
+    """Make one self-contained HTML file to look at solutions: each step coloured by score beside the truth.
+
+    --model scores the solutions; --environment adds an oracle's truth; without it the labels in the file are shown.
+
+    Example: stepward report --data labels.jsonl --model prm:prm --environment grade-school:easy --out report.html
+    """
+    examples = examples_from(data, limit=limit, skip_bad_rows=skip_bad_rows)
+    if not examples:
+        raise InputError("the files hold no solutions")
+    scores = _scored(examples, model, quiet=json)
+    truths = _truths(examples, environment)
+    solutions = [
+        ViewedSolution(trajectory=example.trajectory, scores=given, truth=truth, group=example.source, note="")
+        for example, given, truth in zip(examples, scores, truths, strict=True)
+    ]
+    n_steps = sum(len(example.trajectory) for example in examples)
+    rows = [["solutions", len(examples)], ["steps", n_steps], ["model", model or "none"], ["truth", environment or "labels in the file"]]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_report(out, title=title, sections=[Table(title="What is shown", columns=("", "value"), rows=rows), Viewer(title="Solutions", solutions=solutions)])
+    if json:
+        print_json({"out": str(out), "n_solutions": len(examples), "n_steps": n_steps})
+    else:
+        remarks.print(f"wrote {out}: open it in a browser", markup=False)
+
+
+def _scored(examples: Sequence[Example], model: str | None, *, quiet: bool) -> list[StepScores | None]:
+    if model is None:
+        return [None] * len(examples)
+    with session(None, quiet=quiet) as work:
+        scorer = work.model(model)
+
+        def unscored(trajectory: Trajectory, reason: str) -> StepScores:
+            return StepScores.unscored(len(trajectory), reason, scale=scorer.scale)
+
+        scores, _, _ = work.each("score", [example.trajectory for example in examples], scorer.score, unscored, concurrency=256)
+    return list(scores)
+
+
+def _truths(examples: Sequence[Example], environment: str | None) -> list[StepLabels | None]:
+    if environment is None:
+        return [example.labels for example in examples]
+    from stepward.engine.loop import run_sync
+    from stepward.environments.load import load_environment
+    from stepward.labeling.load import load_labeler
+
+    oracle = load_labeler("oracle", environment=load_environment(environment))
+
+    async def all_labels() -> list[StepLabels | None]:
+        return [await oracle.label(example.trajectory) for example in examples]
+
+    return run_sync(all_labels())

@@ -1,0 +1,48 @@
+"""Episode: a policy and an environment taking turns. Labelers and searches extend trajectories through these two functions only."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from stepward.core import DEFAULT_SAMPLING, Environment, Policy, Problem, Sampling, Trajectory, Until
+
+
+async def expand(
+    policy: Policy, environment: Environment, prefix: Trajectory, n: int = 1, *, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
+) -> list[Trajectory]:
+    """`n` continuations of `prefix` by one step each, with the environment's observation filled in."""
+    drawn = await policy.sample(prefix, n, until=Until.STEP, sampling=sampling, draw=draw)
+    return list(await asyncio.gather(*(_settle(environment, trajectory) for trajectory in drawn)))
+
+
+async def complete(
+    policy: Policy, environment: Environment, prefix: Trajectory, n: int = 1, *, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
+) -> list[Trajectory]:
+    """`n` continuations of `prefix` to their ends. Draw i of `n` equals draw 0 of a request with `draw=i`."""
+    if not environment.interactive:
+        return await policy.sample(prefix, n, until=Until.END, sampling=sampling, draw=draw)
+
+    async def one(offset: int) -> Trajectory:
+        trajectory = prefix
+        while not trajectory.ended:
+            if len(trajectory) >= sampling.max_steps:
+                return replace(trajectory, truncated=True)
+            (trajectory,) = await expand(policy, environment, trajectory, sampling=sampling, draw=draw + offset)
+        return trajectory
+
+    return list(await asyncio.gather(*(one(offset) for offset in range(n))))
+
+
+async def _settle(environment: Environment, trajectory: Trajectory) -> Trajectory:
+    if not environment.interactive:
+        return trajectory
+    observed = await environment.observe(trajectory)
+    return replace(observed, finished=True) if not observed.ended and environment.is_finished(observed) else observed
+
+
+async def solve(policy: Policy, environment: Environment, problem: Problem, n: int = 1, *, sampling: Sampling = DEFAULT_SAMPLING) -> list[Trajectory]:
+    """`n` solutions of a problem, each with its outcome."""
+    ends = await complete(policy, environment, Trajectory(problem), n, sampling=sampling)
+    outcomes = await asyncio.gather(*(environment.grade(end) for end in ends))
+    return [end.graded(outcome) for end, outcome in zip(ends, outcomes, strict=True)]

@@ -1,0 +1,116 @@
+"""Calibration: do scores mean what they say? Fitting a calibrator is `rewards`' matter; here it is only measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stepward.core import Floats, InputError
+from stepward.evaluation.statistics import Estimate, finite_or_none, mean_estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Predictions in [low, high]: how many, their mean, and the mean of what they predict."""
+
+    low: float
+    high: float
+    n: int
+    predicted: float
+    observed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Of probabilities p against targets y: Brier mean (p - y)^2; positive Brier mean max(0, p - y)^2 (over-estimation only); bias mean(p - y);
+    ECE sum_b n_b / n |mean p - mean y| over equal-mass bins; AUROC where targets are 0 and 1 (NaN else). `n_skipped` pairs were unknown."""
+
+    brier: Estimate
+    positive_brier: Estimate
+    bias: Estimate
+    ece: float
+    auroc: float
+    bins: tuple[ReliabilityBin, ...]
+    n: int
+    n_skipped: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; NaN becomes null."""
+        return {
+            "brier": self.brier.to_json(),
+            "positive_brier": self.positive_brier.to_json(),
+            "bias": self.bias.to_json(),
+            "ece": finite_or_none(self.ece),
+            "auroc": finite_or_none(self.auroc),
+            "bins": [{"low": b.low, "high": b.high, "n": b.n, "predicted": b.predicted, "observed": b.observed} for b in self.bins],
+            "n": self.n,
+            "n_skipped": self.n_skipped,
+        }
+
+
+def calibration(
+    predicted: ArrayLike, target: ArrayLike, clusters: Sequence[Hashable] | None = None, *, bins: int = 10, seed: int = 0
+) -> Calibration:
+    """Calibration of `predicted` [n] against `target` [n]: exact values, success rates or 0/1 outcomes, all in [0, 1].
+
+    Pairs with an unknown side (NaN) are left out and counted. Equal predictions always share a bin, so there may be fewer bins than asked for.
+    With rates from k rollouts as targets, Brier holds their noise as well, mean V (1 - V) / k.
+
+    Raises: InputError for values outside [0, 1] or unequal shapes.
+    """
+    p, y = np.asarray(predicted, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if p.shape != y.shape or p.ndim != 1:
+        raise InputError(f"calibration needs one target a prediction, got shapes {p.shape} and {y.shape}")
+    known = ~(np.isnan(p) | np.isnan(y))
+    for name, array in (("predictions", p), ("targets", y)):
+        if array[known].size and not (array[known].min() >= 0.0 and array[known].max() <= 1.0):
+            raise InputError(f"calibration needs {name} in [0, 1], got {array[known].min():.6g} to {array[known].max():.6g}; map other scales first")
+    error = np.where(known, p - y, np.nan)
+    rows = reliability(p[known], y[known], bins=bins)
+    binary = bool(np.isin(y[known], (0.0, 1.0)).all())
+    total = int(known.sum())
+    return Calibration(
+        brier=mean_estimate(error**2, clusters, seed=seed),
+        positive_brier=mean_estimate(np.where(known, np.maximum(error, 0.0) ** 2, np.nan), clusters, seed=seed),
+        bias=mean_estimate(error, clusters, seed=seed),
+        ece=sum(row.n * abs(row.predicted - row.observed) for row in rows) / total if total else math.nan,
+        auroc=auroc(p[known], y[known] == 1.0) if binary else math.nan,
+        bins=rows,
+        n=total,
+        n_skipped=int((~known).sum()),
+    )
+
+
+def reliability(predicted: Floats, target: Floats, *, bins: int = 10) -> tuple[ReliabilityBin, ...]:
+    """Equal-mass bins of the predictions, lowest first; empty for no pairs."""
+    if bins < 1:
+        raise InputError(f"reliability needs at least 1 bin, got {bins}")
+    if not predicted.size:
+        return ()
+    edges = np.quantile(predicted, np.arange(1, bins) / bins, method="lower")
+    index = np.searchsorted(np.unique(edges), predicted, side="left")
+    rows = []
+    for number in np.unique(index):
+        here = index == number
+        p, y = predicted[here], target[here]
+        rows.append(ReliabilityBin(low=float(p.min()), high=float(p.max()), n=len(p), predicted=float(p.mean()), observed=float(y.mean())))
+    return tuple(rows)
+
+
+def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Chance that a positive scores above a negative, ties counting one half: (R+ - n+ (n+ + 1) / 2) / (n+ n-), R+ the positives' rank sum.
+
+    NaN when one kind is absent.
+    """
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    n_positive, n_negative = int(y.sum()), int((~y).sum())
+    if not n_positive or not n_negative:
+        return math.nan
+    _, index, counts = np.unique(s, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2.0
+    return float((mean_rank[index][y].sum() - n_positive * (n_positive + 1) / 2.0) / (n_positive * n_negative))

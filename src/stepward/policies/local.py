@@ -1,0 +1,255 @@
+"""LocalPolicy: any transformers causal language model as a policy, sampled by our own batched sampler."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from stepward.core import ContextOverflow, InputError, Problem, Sampling, Step, TokenLogprobs, Trajectory, Until, Usage, charge, content_hash
+from stepward.core.protocols import DEFAULT_SAMPLING
+from stepward.policies.sampler.choose import choose_decoder
+from stepward.policies.sampler.pool import Pool
+from stepward.policies.sampler.recompute import all_logits
+from stepward.policies.sampler.rendering import Continuation, Rendering, Template
+from stepward.policies.sampler.request import Draw, Request
+from stepward.policies.sampler.weights import active_parameters, attention_flops, context_length, weights_fingerprint
+from stepward.policies.sampler.worker import Reading, Worker
+
+_DEFAULT_SEPARATOR = "\n\n"
+_LOGITS_PER_PASS = 1 << 26  # numbers; bounds the memory of reading log-probabilities
+
+
+class LocalPolicy:
+    """Writes steps with a causal language model; `from_pretrained` loads one.
+
+    What the model reads: the prompt (chat template: the user's turn, the solution being the open assistant turn; raw: prompt + "\\n"), then the
+    steps, joined as token ids. `template` and `separator` default to the checkpoint's own, config.json's `{"stepward": {"template": "raw",
+    "separator": "\\n"}}`, else to the chat template where the tokenizer has one, and to a blank line.
+
+    A step ends when its text holds the separator; `Step.separator` is everything from there to the end of the white space in that token. What a
+    token holds beyond that belongs to the next step (Until.END) or is dropped and written anew (Until.STEP). End of text finishes the trajectory;
+    `max_step_tokens`, `max_tokens`, `max_steps` and the model's context truncate it. When end of text comes first thing after a separator, no
+    empty step is added: the prefix is returned finished. `Step.n_tokens` and `Step.logprob` include separator and end of text; the log-probability
+    is that of the distribution drawn from, after temperature, top-k and top-p (0 for greedy). `logprobs` gives the model's own.
+
+    Prefixes that were sampled here are continued from the very ids that were sampled while those are remembered (continuation "ids"); with "text"
+    they are always tokenised from their text, which makes a sample a function of the text alone, also in another process.
+
+    Samples do not depend on what else is running, floating-point ties aside: draw d of a prefix uses noise of (seed, prefix key, d, position).
+
+    Usage: a request with draw 0 pays for its prefix as prefill, every other draw of that prefix counts it as cached, whichever came first; so that
+    costs are the same in every run. FLOPs = 2 x parameters (input embedding excluded) x tokens, plus attention.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        template: Template | None = None,
+        separator: str | None = None,
+        continuation: Continuation = "ids",
+        system: str = "",
+        max_rows: int = 128,
+        prefix_bytes: int = 1 << 28,
+        prefill_tokens: int = 4096,
+        folder: Path | None = None,
+    ) -> None:
+        for name, value in (("max_rows", max_rows), ("prefill_tokens", prefill_tokens)):
+            if value < 1:
+                raise InputError(f"LocalPolicy {name} must be at least 1, got {value!r}")
+        own = getattr(model.config, "stepward", None) or {}
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.rendering = Rendering(
+            tokenizer,
+            template=template or own.get("template") or ("chat" if getattr(tokenizer, "chat_template", None) else "raw"),
+            separator=separator if separator is not None else own.get("separator", _DEFAULT_SEPARATOR),
+            eos_ids=_eos_ids(model, tokenizer),
+            continuation=continuation,
+            system=system,
+        )
+        self.context = context_length(model)
+        self._folder = folder
+        self._max_rows, self._prefix_bytes, self._prefill_tokens = max_rows, prefix_bytes, prefill_tokens
+        self._parameters = active_parameters(model)
+        self._worker = Worker(self._make_pool, self._read)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        dtype: torch.dtype | str | None = None,
+        device: str | torch.device = "cpu",
+        template: Template | None = None,
+        separator: str | None = None,
+        continuation: Continuation = "ids",
+        system: str = "",
+        max_rows: int = 128,
+        prefix_bytes: int = 1 << 28,
+        prefill_tokens: int = 4096,
+        revision: str | None = None,
+    ) -> Self:
+        """Load a folder or hub id. `dtype` None: float32 on the CPU, the checkpoint's own elsewhere. `prefix_bytes` bounds what is kept of computed prefixes.
+
+        Raises: InputError where there is no such model.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import cached_file
+
+        place = torch.device(device)
+        chosen = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else "auto")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision)
+            model = AutoModelForCausalLM.from_pretrained(str(source), dtype=chosen, revision=revision).to(place)
+            config_file = cached_file(str(source), "config.json", revision=revision)
+        except OSError as error:
+            raise InputError(f"cannot load a causal language model from {str(source)!r}: {error}; give a folder with config.json or a hub id") from error
+        return cls(
+            model,
+            tokenizer,
+            template=template,
+            separator=separator,
+            continuation=continuation,
+            system=system,
+            max_rows=max_rows,
+            prefix_bytes=prefix_bytes,
+            prefill_tokens=prefill_tokens,
+            folder=None if config_file is None else Path(config_file).parent,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of configuration, weights, number format, tokenizer and rendering; not of where they lie."""
+        return "local:" + content_hash(weights_fingerprint(self.model, self._folder), self.rendering.fingerprint)
+
+    async def sample(
+        self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
+    ) -> list[Trajectory]:
+        """n continuations of an open prefix, one step or to the end.
+
+        Raises: InputError for an ended prefix or n < 1; ContextOverflow for a prefix that leaves no room in the model's context; RequestFailed
+        when the model fails.
+        """
+        if prefix.ended:
+            raise InputError("cannot continue a trajectory that has ended; use prefix(k) to go back to an open one")
+        if n < 1:
+            raise InputError(f"sample needs n >= 1, got {n!r}")
+        rendered = self.rendering.render(prefix)
+        self._check_room(len(rendered.ids), prefix)
+        if len(prefix) >= sampling.max_steps or rendered.n_written >= sampling.max_tokens:
+            return [Trajectory(prefix.problem, prefix.steps, truncated=True)] * n
+        request = Request(
+            prompt=rendered.prompt,
+            ids=rendered.ids,
+            key=prefix.key,
+            n_steps=len(prefix),
+            n_tokens=rendered.n_written,
+            n=n,
+            draw=draw,
+            until=until,
+            sampling=sampling,
+            max_length=self.context if self.context is not None else len(rendered.ids) + sampling.max_tokens,
+        )
+        draws = await self._worker.sample(request)
+        charge(self._usage(request, draws))
+        return [self._trajectory(prefix, written) for written in draws]
+
+    async def logprobs(self, trajectory: Trajectory) -> TokenLogprobs:
+        """The model's own log-probability (temperature 1, nothing cut) of every token written, one tuple a step.
+
+        A finished trajectory's last step includes its end of text. Observations are read and not counted.
+
+        Raises: ContextOverflow for a trajectory longer than the model's context; RequestFailed when the model fails.
+        """
+        rendered = self.rendering.render(trajectory)
+        ids = rendered.ids
+        closing = self._closing(trajectory)
+        self._check_room(len(ids) + len(closing) - 1, trajectory)
+        if not trajectory.steps:
+            return TokenLogprobs(())
+        flat = await self._worker.read(Reading(ids=ids + closing, start=len(rendered.prompt)))
+        steps, at = [], 0
+        for step, observed in zip(rendered.steps, rendered.observed, strict=True):
+            steps.append(tuple(flat[at : at + len(step) - observed]))
+            at += len(step)
+        steps[-1] += tuple(flat[at:])
+        n_read = len(ids) + len(closing)
+        charge(Usage(policy_prefill=n_read, calls=1, flops=self._flops(0, n_read)))
+        return TokenLogprobs(tuple(steps))
+
+    def prompt_tokens(self, problem: Problem) -> tuple[int, ...]:
+        """The ids that the model reads before the first step."""
+        return self.rendering.prompt(problem)
+
+    def close(self) -> None:
+        """Finish what is running and end the sampler's thread."""
+        self._worker.close()
+
+    def _make_pool(self) -> Pool:
+        decoder = choose_decoder(self.model, prefix_bytes=self._prefix_bytes, prefill_tokens=self._prefill_tokens)
+        return Pool(decoder, self.rendering, max_rows=self._max_rows)
+
+    def _read(self, readings: Any) -> list[list[float]]:
+        n_vocabulary = int(self.model.config.get_text_config().vocab_size)
+        budget = max(1, min(self._prefill_tokens, _LOGITS_PER_PASS // n_vocabulary))
+        order = sorted(range(len(readings)), key=lambda index: len(readings[index].ids))
+        results: list[list[float]] = [[] for _ in readings]
+        while order:
+            batch = [order.pop()]
+            while order and (len(batch) + 1) * len(readings[batch[0]].ids) <= budget:
+                batch.append(order.pop())
+            rows = [readings[index].ids for index in batch]
+            for index, ids, logits in zip(batch, rows, all_logits(self.model, rows, self.model.device), strict=True):
+                start = readings[index].start
+                targets = torch.tensor(ids[start:], device=logits.device)[:, None]
+                results[index] = logits[start - 1 : -1].log_softmax(-1).gather(-1, targets)[:, 0].tolist()
+        return results
+
+    def _closing(self, trajectory: Trajectory) -> tuple[int, ...]:
+        """The end of text that a finished trajectory's policy wrote last."""
+        if not (trajectory.finished and trajectory.steps and self.rendering.eos_ids) or trajectory.steps[-1].observation:
+            return ()
+        own = self.tokenizer.eos_token_id
+        return (int(own) if own in self.rendering.eos_ids else min(self.rendering.eos_ids),)
+
+    def _check_room(self, n_tokens: int, trajectory: Trajectory) -> None:
+        if self.context is not None and n_tokens >= self.context:
+            raise ContextOverflow(
+                f"the prompt and {len(trajectory)} steps of problem {trajectory.problem.id!r} take {n_tokens} tokens, but the model's context is "
+                f"{self.context}; shorten the prompt or use a model with a longer context"
+            )
+
+    def _trajectory(self, prefix: Trajectory, draw: Draw) -> Trajectory:
+        grown = Trajectory(prefix.problem, prefix.steps)
+        grown.__dict__["keys"] = prefix.keys
+        if not draw.steps:
+            return Trajectory(prefix.problem, prefix.steps, finished=draw.finished, truncated=draw.truncated)
+        for index, written in enumerate(draw.steps):
+            last = index == len(draw.steps) - 1
+            step = Step(written.text, written.separator, n_tokens=written.n_tokens, logprob=written.logprob)
+            grown = grown.extend(step, finished=last and draw.finished, truncated=last and draw.truncated)
+            if written.ids is not None and step.written:
+                self.rendering.remember(grown.key, written.ids)
+        return grown
+
+    def _flops(self, start: int, end: int) -> float:
+        return 2.0 * self._parameters * (end - start) + attention_flops(self.model, start, end)
+
+    def _usage(self, request: Request, draws: list[Draw]) -> Usage:
+        n_prefix = len(request.ids)
+        paid = n_prefix if request.draw == 0 else 0
+        flops = self._flops(0, paid) + sum(self._flops(n_prefix, n_prefix + draw.n_tokens) for draw in draws)
+        written = sum(draw.n_tokens for draw in draws)
+        return Usage(policy_tokens=written, policy_prefill=paid, policy_cached=request.n * n_prefix - paid, calls=1, flops=flops)
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
+    found: set[int] = set()
+    for source in (getattr(model, "generation_config", None), model.config.get_text_config(), tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        found.update(value if isinstance(value, list | tuple) else [] if value is None else [value])
+    return found

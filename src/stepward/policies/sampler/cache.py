@@ -1,0 +1,98 @@
+"""RowCache: keys and values of many rows in preallocated tensors, in the form that a transformers model can write to and read from.
+
+Rows are left-aligned: position p of a row lies at index p, so that a row's length is the only thing to know about it. Which sequence a row
+holds is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+LayerStates = list[tuple[Tensor, Tensor]]  # keys and values of one sequence, each [heads, T, head size], layer by layer
+_GRAIN = 64  # lengths grow in these units at least
+
+
+class RowCache(Cache):  # type: ignore[misc]
+    """`begin(positions)` says where the next forward pass writes; `update` is then called once a layer by the model.
+
+    Keys and values: [rows, heads, length, head size] a layer, allocated when a layer is first written and enlarged (doubling) when needed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self._capacity = (0, 0)
+        self._visible = 0
+        self._positions = torch.zeros(0, 0, dtype=torch.long)
+        self._start: int | None = None
+
+    def reserve(self, n_rows: int, length: int) -> None:
+        """Make room for rows 0..n_rows-1 of `length` positions each."""
+        rows_now, length_now = self._capacity
+        if n_rows <= rows_now and length <= length_now:
+            return
+        rows = rows_now if n_rows <= rows_now else max(n_rows, min(2 * rows_now, n_rows + 64))
+        columns = length_now if length <= length_now else max(-(-length // _GRAIN) * _GRAIN, min(2 * length_now, length + 1024))
+        self._capacity = (rows, columns)
+        for tensors in (self.keys, self.values):
+            for layer, old in enumerate(tensors):
+                new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
+                new[: old.shape[0], :, : old.shape[2]] = old
+                tensors[layer] = new
+
+    def begin(self, positions: Tensor, visible: int, *, start: int | None = None) -> None:
+        """The next pass writes rows 0..B-1 at `positions` ([B, T]; `start` if every row's are start, start + 1, ...) and reads 0..visible-1."""
+        self._positions, self._visible, self._start = positions, visible, start
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write new states [B, heads, T, head size]; return views of all that is visible."""
+        while len(self.keys) <= layer_idx:
+            rows, columns = self._capacity
+            self.keys.append(key_states.new_zeros(rows, key_states.shape[1], columns, key_states.shape[3]))
+            self.values.append(value_states.new_zeros(rows, value_states.shape[1], columns, value_states.shape[3]))
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        n_rows, n_new = key_states.shape[0], key_states.shape[2]
+        if self._start is not None:
+            keys[:n_rows, :, self._start : self._start + n_new] = key_states
+            values[:n_rows, :, self._start : self._start + n_new] = value_states
+        else:
+            rows_index = torch.arange(n_rows, device=keys.device)[:, None]
+            keys[rows_index, :, self._positions] = key_states.transpose(1, 2)
+            values[rows_index, :, self._positions] = value_states.transpose(1, 2)
+        return keys[:n_rows, :, : self._visible], values[:n_rows, :, : self._visible]
+
+    def get_seq_length(self, *_: Any) -> int:
+        return self._visible - self._positions.shape[-1]
+
+    def get_mask_sizes(self, *_: Any) -> tuple[int, int]:
+        return self._visible, 0
+
+    def read(self, row: int, length: int) -> LayerStates:
+        """A copy of the row's first `length` positions."""
+        return [(keys[row, :, :length].clone(), values[row, :, :length].clone()) for keys, values in zip(self.keys, self.values, strict=True)]
+
+    def write(self, rows: Sequence[int], states: LayerStates, length: int) -> None:
+        """Copy the first `length` positions of `states` into every one of `rows`."""
+        if not length:
+            return
+        first, n = rows[0], len(rows)
+        run = slice(first, first + n) if list(rows) == list(range(first, first + n)) else torch.tensor(rows)
+        while len(self.keys) < len(states):
+            like_keys, like_values = states[len(self.keys)]
+            self.keys.append(like_keys.new_zeros(self._capacity[0], like_keys.shape[0], self._capacity[1], like_keys.shape[2]))
+            self.values.append(like_values.new_zeros(self._capacity[0], like_values.shape[0], self._capacity[1], like_values.shape[2]))
+        for layer, (keys, values) in enumerate(states):
+            self.keys[layer][run, :, :length] = keys[None, :, :length]
+            self.values[layer][run, :, :length] = values[None, :, :length]
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy a row over another."""
+        for tensors in (self.keys, self.values):
+            for tensor in tensors:
+                tensor[target, :, :length] = tensor[source, :, :length]

@@ -1,0 +1,98 @@
+"""LeanPass: a forward pass for small Llama and Qwen2 models without the per-module overhead that dominates at their size.
+
+Not a model of its own: it reads the weights of a transformers model, and `choose_decoder` uses it only where it gives the same logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from stepward.policies.sampler.cache import RowCache
+from stepward.policies.sampler.decoder import additive_mask
+
+_STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
+
+
+def is_lean(model: Any) -> bool:
+    """Whether the architecture is one that `LeanPass` writes out: Llama or Qwen2 blocks, SiLU, full attention, static rotary positions, plain weights."""
+    config = model.config
+    rope = getattr(model.model, "rotary_emb", None) if hasattr(model, "model") else None
+    return (
+        config.model_type in ("llama", "qwen2")
+        and config.hidden_act == "silu"
+        and getattr(rope, "rope_type", "") in _STATIC_ROPE
+        and not getattr(model, "is_quantized", False)
+        and set(getattr(config, "layer_types", None) or ("full_attention",)) == {"full_attention"}
+    )
+
+
+class _Layer:
+    """Fused weights of one block."""
+
+    def __init__(self, block: Any) -> None:
+        attention, mlp = block.self_attn, block.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.qkv = torch.cat([projection.weight for projection in projections])
+        self.qkv_bias = None if attention.q_proj.bias is None else torch.cat([projection.bias for projection in projections])
+        self.out, self.out_bias = attention.o_proj.weight, attention.o_proj.bias
+        self.gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+        self.gate_up_bias = None if mlp.gate_proj.bias is None else torch.cat([mlp.gate_proj.bias, mlp.up_proj.bias])
+        self.down, self.down_bias = mlp.down_proj.weight, mlp.down_proj.bias
+        self.norm_in, self.norm_mid = block.input_layernorm.weight, block.post_attention_layernorm.weight
+
+
+class LeanPass:
+    """The Llama block written out: fused projections, rotary tables made once, grouped heads read without copies."""
+
+    @torch.inference_mode()
+    def __init__(self, model: Any) -> None:
+        config, body = model.config, model.model
+        self._layers = [_Layer(block) for block in body.layers]
+        self._embedding, self._norm = body.embed_tokens.weight, body.norm.weight
+        self._head, self._head_bias = model.lm_head.weight, model.lm_head.bias
+        self._n_heads, self._n_shared = config.num_attention_heads, config.num_key_value_heads
+        self._size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._eps = config.rms_norm_eps
+        self._rotary = body.rotary_emb
+        self._cos = self._sin = torch.zeros(0)
+
+    def __call__(self, ids: Tensor, positions: Tensor, visible: int, cache: RowCache) -> Tensor:
+        n_rows, n_new = ids.shape
+        x = functional.embedding(ids, self._embedding)
+        if visible > len(self._cos):
+            self._make_tables(max(256, 2 * visible), x)
+        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
+        n_heads, n_shared, size = self._n_heads, self._n_shared, self._size
+        grouped = n_heads // n_shared
+        mask = additive_mask(positions, visible, x.dtype)
+        half = size // 2
+        for index, layer in enumerate(self._layers):
+            h = functional.rms_norm(x, layer.norm_in.shape, layer.norm_in, self._eps)
+            qkv = functional.linear(h, layer.qkv, layer.qkv_bias).view(n_rows, n_new, n_heads + 2 * n_shared, size).transpose(1, 2)
+            turning = qkv[:, : n_heads + n_shared]
+            turned = turning * cos
+            turned[..., :half] -= turning[..., half:] * sin[..., :half]
+            turned[..., half:] += turning[..., :half] * sin[..., half:]
+            keys, values = cache.update(turned[:, n_heads:], qkv[:, n_heads + n_shared :], index)
+            queries = turned[:, :n_heads]
+            if n_new == 1:  # the queries that share keys and values take the place of positions
+                attended = functional.scaled_dot_product_attention(queries.view(n_rows, n_shared, grouped, size), keys, values, attn_mask=mask)
+                attended = attended.reshape(n_rows, 1, n_heads * size)
+            else:
+                keys, values = (states.repeat_interleave(grouped, dim=1) if grouped > 1 else states for states in (keys, values))
+                attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+                attended = attended.transpose(1, 2).reshape(n_rows, n_new, n_heads * size)
+            x = x + functional.linear(attended, layer.out, layer.out_bias)
+            h = functional.rms_norm(x, layer.norm_mid.shape, layer.norm_mid, self._eps)
+            gate, up = functional.linear(h, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
+            x = x + functional.linear(functional.silu(gate) * up, layer.down, layer.down_bias)
+        last = functional.rms_norm(x[:, -1], self._norm.shape, self._norm, self._eps)
+        return functional.linear(last, self._head, self._head_bias).float()
+
+    def _make_tables(self, length: int, like: Tensor) -> None:
+        cos, sin = self._rotary(like, torch.arange(length, device=like.device)[None])
+        self._cos, self._sin = cos[0].to(like.dtype), sin[0].to(like.dtype)

@@ -1,0 +1,112 @@
+"""Worker: the thread that drives a pool. Coroutines hand it jobs; it sleeps when there are none and ends after a while of that."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import torch
+
+from stepward.core import RequestFailed
+from stepward.policies.sampler.pool import Pool
+from stepward.policies.sampler.request import Draw, Ids, Request
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """Log-probabilities wanted: of ids[start:], each given all before it."""
+
+    ids: Ids
+    start: int
+    future: Future[list[float]] = field(default_factory=Future)
+
+
+class Worker:
+    """`make_pool` and `read` run in the worker's thread only, so that the model is used by one thread."""
+
+    def __init__(self, make_pool: Callable[[], Pool], read: Callable[[Sequence[Reading]], Sequence[list[float]]], *, linger_s: float = 5.0) -> None:
+        self._make_pool, self._read, self._linger_s = make_pool, read, linger_s
+        self._condition = threading.Condition()
+        self._incoming: deque[Request | Reading] = deque()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self.pool: Pool | None = None
+
+    async def sample(self, request: Request) -> list[Draw]:
+        """The request's draws, in order."""
+        self._submit(request)
+        return await asyncio.wrap_future(request.future)
+
+    async def read(self, reading: Reading) -> list[float]:
+        """One natural-log probability a token asked for."""
+        self._submit(reading)
+        return await asyncio.wrap_future(reading.future)
+
+    def close(self) -> None:
+        """Finish what is running and end the thread; later requests fail."""
+        with self._condition:
+            self._closed = True
+            thread = self._thread
+            self._condition.notify()
+        if thread is not None:
+            thread.join()
+
+    def _submit(self, job: Request | Reading) -> None:
+        with self._condition:
+            if self._closed:
+                raise RequestFailed("the policy was closed; make a new one")
+            self._incoming.append(job)
+        asyncio.get_running_loop().call_soon(self._wake)  # after the coroutines that are about to ask as well
+
+    def _wake(self) -> None:
+        with self._condition:
+            if self._incoming and self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="stepward-sampler", daemon=True)
+                self._thread.start()
+            self._condition.notify()
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while (jobs := self._next()) is not None:
+                try:
+                    self._work(jobs)
+                except Exception as error:
+                    self._give_up(jobs, error)
+
+    def _next(self) -> list[Request | Reading] | None:
+        """What came in; waits when there is nothing else to do, None to end the thread."""
+        with self._condition:
+            if self.pool is None or self.pool.idle:
+                self._condition.wait_for(lambda: bool(self._incoming) or self._closed, timeout=self._linger_s)
+                if not self._incoming:
+                    self._thread = None
+                    return None
+            jobs = list(self._incoming)
+            self._incoming.clear()
+            return jobs
+
+    def _work(self, jobs: Sequence[Request | Reading]) -> None:
+        if self.pool is None:
+            self.pool = self._make_pool()
+        for job in jobs:
+            if isinstance(job, Request):
+                self.pool.add(job)
+        readings = [job for job in jobs if isinstance(job, Reading) and job.future.set_running_or_notify_cancel()]
+        if readings:
+            for reading, logprobs in zip(readings, self._read(readings), strict=True):
+                reading.future.set_result(logprobs)
+        self.pool.advance()
+
+    def _give_up(self, jobs: Sequence[Request | Reading], error: Exception) -> None:
+        """A failed pass fails what it carried; the model stays usable for what comes next."""
+        reason = RequestFailed(f"the local model failed: {type(error).__name__}: {error}")
+        for job in jobs:
+            if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
+                job.future.set_exception(reason)
+        if self.pool is not None:
+            self.pool.fail(reason)
+            self.pool = None
