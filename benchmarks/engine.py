@@ -46,7 +46,13 @@ class EchoPolicy:
         self._batcher: Batcher[tuple[Trajectory, int], Trajectory] = Batcher(self._run, max_batch=max_batch)
 
     async def sample(
-        self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
+        self,
+        prefix: Trajectory,
+        n: int = 1,
+        *,
+        until: Until = Until.STEP,  # noqa: ARG002
+        sampling: Sampling = DEFAULT_SAMPLING,  # noqa: ARG002
+        draw: int = 0,
     ) -> list[Trajectory]:
         samples = [await self._batcher((prefix, draw + index)) for index in range(n)]
         charge(COST)

@@ -38,12 +38,12 @@ class TinyRun:
     heads: int = 5
     ffn: int = 448
     lr: float = 1.5e-3
-    muon_lr: float = 1.5e-2
+    muon_lr: float = 1.2e-2
     warmup_steps: int = 100
-    decay: float = 0.35
+    decay: float = 0.5
     batch: int = 48
     pool: int = 40
-    curriculum_steps: int = 800
+    curriculum_steps: int = 500
     seed: int = 0
 
 
@@ -244,7 +244,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     train(TinyRun(seed=arguments.seed), arguments.out, steps=arguments.steps)

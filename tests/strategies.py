@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from stepward.core import Count, Example, NO_ERROR, Outcome, Problem, SearchResult, Step, StepLabels, StepScores, Trajectory, Tree, Usage
+from stepward.core import NO_ERROR, Count, Example, Outcome, Problem, SearchResult, Step, StepLabels, StepScores, Trajectory, Tree, Usage
 
 texts = st.text(max_size=12)  # without lone surrogates
 wild_texts = st.one_of(texts, st.sampled_from(["\ud800", "a\udfffb", "\x00", "\r\n", "\u2028", "ки", "𝔘"]))
@@ -17,7 +17,7 @@ probabilities = st.floats(0.0, 1.0)
 scalars = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | floats | wild_texts
 json_values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(wild_texts, inner, max_size=3), max_leaves=6)
 metadata = st.dictionaries(texts, json_values, max_size=3)
-usages = st.builds(Usage, policy_tokens=st.integers(0, 10**12), reward_tokens=st.integers(0, 9), calls=st.integers(0, 9), flops=st.floats(0, 1e30))
+usages = st.builds(Usage, policy_tokens=st.integers(0, 10**12), reward_tokens=st.integers(0, 9), calls=st.integers(0, 9), flops=st.integers(0, 10**20))
 steps = st.builds(
     Step,
     text=wild_texts,

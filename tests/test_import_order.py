@@ -12,10 +12,10 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "stepward"
 ROOMS = (
-    "core", "data", "engine", "environments", "policies", "rewards", "labeling", "training", "search", "credit", "evaluation", "serving", "studio", "cli",
-    "testing",
+    "core", "data", "engine", "environments", "policies", "rewards", "labeling", "training", "search", "credit", "evaluation", "serving", "studio",
+    "testing", "cli",
 )  # fmt: skip
-DOORS = {"__init__", "api"}  # above every room
+DOORS = {"__init__", "api"}  # the synchronous face, above every room; the command line is the one room that goes through it
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -51,7 +51,7 @@ def violations(path: Path) -> list[str]:
         if module.split(".")[0] != "stepward":
             continue
         room = room_of(module)
-        if room in DOORS or ROOMS.index(room) > ROOMS.index(home):
+        if (room in DOORS and home != "cli") or (room in ROOMS and ROOMS.index(room) > ROOMS.index(home)):
             found.append(f"{relative}:{line}: {home} imports {module}")
     return found
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepward.core import AGGREGATIONS, InputError, aggregate
@@ -34,6 +34,7 @@ def test_formula(how: str, expected: float) -> None:
     assert aggregate(VALUES, how) == pytest.approx(expected, rel=1e-12)
 
 
+@settings(max_examples=50, deadline=None)
 @given(probabilities)
 def test_product_min_geometric_mean_max_are_ordered(values: list[float]) -> None:
     product, least, geometric, mean, most = (aggregate(values, how) for how in ("product", "min", "geometric", "mean", "max"))
@@ -44,23 +45,27 @@ def test_product_min_geometric_mean_max_are_ordered(values: list[float]) -> None
     assert mean <= most + slack
 
 
+@settings(max_examples=50, deadline=None)
 @given(probabilities)
 def test_softmin_lies_between_min_and_mean(values: list[float]) -> None:
     assert aggregate(values, "min") - 1e-12 <= aggregate(values, "softmin") <= aggregate(values, "mean") + 1e-12
 
 
+@settings(max_examples=50, deadline=None)
 @given(interior)
 def test_mean_logit_lies_between_min_and_max(values: list[float]) -> None:
     assert min(values) - 1e-9 <= aggregate(values, "mean_logit") <= max(values) + 1e-9
 
 
 @pytest.mark.parametrize("how", NAMES)
+@settings(max_examples=50, deadline=None)
 @given(value=st.floats(1e-9, 1 - 1e-9))
 def test_one_step_aggregates_to_its_own_value(how: str, value: float) -> None:
     assert aggregate([value], how) == pytest.approx(value, rel=1e-6)
 
 
 @pytest.mark.parametrize("how", [name for name in NAMES if name != "last"])
+@settings(max_examples=50, deadline=None)
 @given(values=interior, seed=st.integers(0, 99))
 def test_the_order_of_steps_does_not_matter_but_for_last(how: str, values: list[float], seed: int) -> None:
     shuffled = np.random.default_rng(seed).permutation(values)
@@ -68,6 +73,7 @@ def test_the_order_of_steps_does_not_matter_but_for_last(how: str, values: list[
 
 
 @pytest.mark.parametrize("how", [name for name in NAMES if name != "softmin"])
+@settings(max_examples=50, deadline=None)
 @given(values=interior, index=st.integers(0, 11), up=st.floats(0.0, 1.0))
 def test_a_better_step_never_lowers_the_aggregate(how: str, values: list[float], index: int, up: float) -> None:
     """Softmin is excluded on purpose: it is not monotone."""

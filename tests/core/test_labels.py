@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -42,6 +42,7 @@ def test_a_missing_count_keeps_its_own_reason() -> None:
     assert StepLabels.from_counts([None], reasons=["server down"]).reasons == ("server down",)
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.booleans(), max_size=8))
 def test_first_bad_is_the_first_false_unless_hidden(hard: list[bool | None]) -> None:
     found = first_bad(hard)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.strategies import json_values, metadata, records, wild_texts
 
 from stepward.core import (
     FormatError,
@@ -29,10 +30,9 @@ from stepward.core import (
     from_record,
 )
 from stepward.core.record import freeze, nullable, require, thaw
-from tests.strategies import json_values, metadata, records, wild_texts
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(records)
 def test_a_record_survives_json_exactly(noun: Any) -> None:
     record = noun.to_record()
@@ -69,11 +69,13 @@ def test_an_unknown_kind_is_refused_and_the_known_ones_are_listed() -> None:
         from_record({"kind": "poem", "version": 1})
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_freezing_and_thawing_gives_equal_json(value: Any) -> None:
     assert canonical_json(freeze(value)) == canonical_json(value) == canonical_json(thaw(freeze(value)))
 
 
+@settings(max_examples=40, deadline=None)
 @given(metadata)
 def test_a_frozen_dict_refuses_every_change_and_hashes_by_content(value: dict[str, Any]) -> None:
     frozen = freeze(value)
@@ -113,6 +115,7 @@ def test_fields_cannot_be_assigned(noun: Any) -> None:
         setattr(noun, dataclasses.fields(noun)[0].name, "other")
 
 
+@settings(deadline=None)
 @given(st.lists(wild_texts, max_size=4), st.lists(wild_texts, max_size=4))
 def test_content_hashes_differ_exactly_where_the_parts_differ(a: list[str], b: list[str]) -> None:
     assert (content_hash(*a) == content_hash(*b)) == (a == b)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from tests.strategies import step_scores
 
 from stepward.core import CountMismatch, InputError, StepScores
-from tests.strategies import step_scores
 
 NAN = math.nan
 
@@ -36,6 +36,7 @@ def test_unscored_scores_have_no_aggregate() -> None:
     assert StepScores([0.5, NAN], (None, "x")).aggregate("min", unscored="skip") == 0.5  # type: ignore[arg-type]
 
 
+@settings(max_examples=50, deadline=None)
 @given(step_scores())
 def test_exactly_the_unscored_steps_carry_a_reason(scores: StepScores) -> None:
     assert [math.isnan(value) for value in scores.values] == [reason is not None for reason in scores.reasons]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
-
-from stepward.core import InputError, Outcome, Problem, Step, Trajectory
 from tests.strategies import problems, steps, trajectories
 
+from stepward.core import InputError, Outcome, Problem, Step, Trajectory
 
-@settings(deadline=None)
+
+@settings(deadline=None, max_examples=50)
 @given(trajectories())
 def test_spans_cut_the_texts_out_of_the_text(trajectory: Trajectory) -> None:
     assert trajectory.text == "".join(step.text + step.separator for step in trajectory.steps)
     assert [trajectory.text[start:end] for start, end in trajectory.spans] == [step.text for step in trajectory.steps]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(trajectories())
 def test_keys_name_every_prefix(trajectory: Trajectory) -> None:
     assert len(trajectory.keys) == len(trajectory) + 1
@@ -25,7 +25,7 @@ def test_keys_name_every_prefix(trajectory: Trajectory) -> None:
     assert [len(prefix) for prefix in trajectory.prefixes()] == list(range(1, len(trajectory) + 1))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(problems, steps, steps)
 def test_extending_chains_the_keys_that_are_computed_anew(problem: Problem, a: Step, b: Step) -> None:
     grown = Trajectory(problem)
@@ -73,7 +73,9 @@ def test_everything_written_or_answered_counts_in_a_steps_key(other: Step) -> No
     assert Step("s").key != other.key
 
 
-@pytest.mark.parametrize("other", [Problem("q"), Problem("p", "1"), Problem("p", reference_steps=("a",)), Problem("p", environment="e"), Problem("p", images=("i",))])
+@pytest.mark.parametrize(
+    "other", [Problem("q"), Problem("p", "1"), Problem("p", reference_steps=("a",)), Problem("p", environment="e"), Problem("p", images=("i",))]
+)
 def test_everything_that_defines_the_task_counts_in_a_problems_key(other: Problem) -> None:
     assert Problem("p").key != other.key
     assert Problem("p").id == Problem("p").key

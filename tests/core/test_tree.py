@@ -6,9 +6,9 @@ import math
 
 import pytest
 from hypothesis import given, settings
+from tests.strategies import trees
 
 from stepward.core import InputError, Problem, SearchResult, Step, Trajectory, Tree, top
-from tests.strategies import trees
 
 
 def grown() -> Tree:

@@ -7,7 +7,8 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from tests.strategies import usages
 
 from stepward.core import (
     CountMismatch,
@@ -27,9 +28,9 @@ from stepward.core import (
     charge,
     metered,
 )
-from tests.strategies import usages
 
 
+@settings(max_examples=50, deadline=None)
 @given(usages, usages)
 def test_usage_adds_field_by_field(a: Usage, b: Usage) -> None:
     assert (a + b).policy_tokens == a.policy_tokens + b.policy_tokens
@@ -74,7 +75,16 @@ def test_tasks_inherit_the_ledger_and_threads_can_share_it() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("temperature", -0.1), ("temperature", float("inf")), ("top_p", 0.0), ("top_p", 1.1), ("top_k", -1), ("max_tokens", 0), ("max_steps", 0), ("max_step_tokens", 0)],
+    [
+        ("temperature", -0.1),
+        ("temperature", float("inf")),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_k", -1),
+        ("max_tokens", 0),
+        ("max_steps", 0),
+        ("max_step_tokens", 0),
+    ],
 )
 def test_impossible_sampling_settings_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"Sampling\.{field} must.*{value}"):

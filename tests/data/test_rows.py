@@ -54,7 +54,7 @@ def test_one_json_array_is_read_item_by_item(tmp_path: Path) -> None:
 
 
 BAD = [
-    (b'{"v": ', "not JSON"),
+    (b'{"v":', "not JSON"),
     (b"[1]", "expected a JSON object, got list"),
     (b'"text"', "expected a JSON object, got str"),
     (b'{"v": NaN}', "NaN is not a JSON number"),
@@ -102,7 +102,7 @@ def test_a_damaged_gzip_is_an_error_too(tmp_path: Path) -> None:
     data = bytearray(gzip.compress(lines(*({"v": index} for index in range(1000)))))
     data[len(data) // 2] ^= 0xFF
     (tmp_path / "a.gz").write_bytes(bytes(data))
-    with pytest.raises(FormatError, match="gzip stream is damaged|not JSON|ends early"):
+    with pytest.raises(FormatError, match=r"gzip stream is damaged|not JSON|ends early"):
         values(tmp_path / "a.gz")
 
 
@@ -113,7 +113,7 @@ def test_other_compressions_are_named(tmp_path: Path) -> None:
 
 
 def test_options_that_do_not_fit_and_missing_files_are_refused_at_the_call(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file: '.*gone.jsonl'"):
+    with pytest.raises(InputError, match=r"no such file: '.*gone\.jsonl'"):
         read_rows(tmp_path / "gone.jsonl", lambda row: [row])
     (tmp_path / "a").write_bytes(b"")
     for options in ({"on_error": "set_aside"}, {"set_aside": SetAside()}, {"on_error": "ignore"}):

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests import strategies
 
 from stepward.core import Count, Example, FormatError, InputError, Problem, Step, StepLabels, StepScores, Trajectory, Usage, canonical_json
-from stepward.data import SetAside, read_records, write_records
-from tests import strategies
+from stepward.data import SetAside, read_records, store, write_records
 
 KINDS: dict[str, Any] = {
     "problem": strategies.problems,
@@ -37,7 +37,7 @@ def same(read: list[Any], written: list[Any]) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_noun_is_read_back_exactly(kind: str, tmp_path: Path, data: st.DataObject) -> None:
     nouns = data.draw(st.lists(KINDS[kind], min_size=1, max_size=3))
@@ -64,7 +64,7 @@ def test_hard_cases(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unscored_values_keep_their_reasons(tmp_path: Path, name: str) -> None:
-    scores = StepScores([0.1, math.nan], (None, "abstained: no claim"), usage=Usage(calls=2, flops=2.0**80))  # type: ignore[arg-type]
+    scores = StepScores([0.1, math.nan], (None, "abstained: no claim"), usage=Usage(calls=2, flops=2**80))  # type: ignore[arg-type]
     write_records([scores], tmp_path / name)
     (again,) = read_records(tmp_path / name)
     assert again == scores
@@ -77,17 +77,18 @@ def labelled(index: int) -> Example:
     return Example(trajectory, labels, id=f"e{index}", source="test", metadata={"n": index})
 
 
-def test_parquet_columns_are_typed_for_any_reader(tmp_path: Path) -> None:
-    write_records(map(labelled, range(2500)), tmp_path / "a.parquet")
+def test_parquet_columns_are_typed_for_any_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_BATCH", 100)
+    write_records(map(labelled, range(250)), tmp_path / "a.parquet")
     file = pq.ParquetFile(tmp_path / "a.parquet")
     assert file.num_row_groups == 3
     table = pq.read_table(tmp_path / "a.parquet", columns=["id", "labels", "record_json"])
     assert table["id"][2].as_py() == "e2"
     labels = table["labels"].combine_chunks()
-    assert labels.field("first_error").to_pylist() == [1] * 2500
+    assert labels.field("first_error").to_pylist() == [1] * 250
     assert labels.field("values")[2].as_py() == [0.6, 0.0]
-    assert table["record_json"].null_count == 2500, "ordinary records need no escape"
-    assert same(list(read_records(tmp_path / "a.parquet")), [labelled(index) for index in range(2500)])
+    assert table["record_json"].null_count == 250, "ordinary records need no escape"
+    assert same(list(read_records(tmp_path / "a.parquet")), [labelled(index) for index in range(250)])
 
 
 def test_a_text_that_parquet_cannot_hold_is_escaped_and_the_rest_stays_queryable(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class CountingModel:
     fingerprint = "test:counting"
     granularity = "step"
     scale = "probability"
+    interactive = False
 
     def __init__(self) -> None:
         self.n_calls = 0

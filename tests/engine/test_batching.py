@@ -5,10 +5,10 @@ import threading
 from collections.abc import Sequence
 
 import pytest
+from tests.engine.parts import NoisyPolicy, prefix
 
 from stepward.core.errors import InputError, MissingExtra, RequestFailed, RequestRetryable
 from stepward.engine.batching import Batcher
-from tests.engine.parts import NoisyPolicy, prefix
 
 
 def test_concurrent_requests_share_batches_in_the_order_in_which_they_were_awaited() -> None:
@@ -94,7 +94,8 @@ def test_a_failed_request_fails_alone() -> None:
 
     for number, result in enumerate(asyncio.run(main())):
         if number % 7 == 3:
-            assert isinstance(result, RequestFailed) and str(result) == f"no {number}"
+            assert isinstance(result, RequestFailed)
+            assert str(result) == f"no {number}"
         else:
             assert result == number
 
@@ -121,7 +122,8 @@ def test_a_backend_that_raises_fails_its_batch_and_not_the_next(raised: BaseExce
         assert [type(result) for result in results[:2]] == [expected, expected]
         assert results[2:] == ["b", "c"]
         if isinstance(raised, RequestRetryable):
-            assert isinstance(results[0], RequestRetryable) and results[0].retry_after_s == 3.0
+            assert isinstance(results[0], RequestRetryable)
+            assert results[0].retry_after_s == 3.0
         batcher.close()
 
     asyncio.run(main())

@@ -37,8 +37,10 @@ def test_a_failed_item_becomes_a_value_with_its_reason() -> None:
 
     first, second, third, fourth = asyncio.run(run_all([0, 1, 2, 3], work, limit=2))
     assert (first, fourth) == (0, 3)
-    assert isinstance(second, Failure) and second.reason == "RequestFailed: server gone"
-    assert isinstance(third, Failure) and isinstance(third.error, ContextOverflow)
+    assert isinstance(second, Failure)
+    assert second.reason == "RequestFailed: server gone"
+    assert isinstance(third, Failure)
+    assert isinstance(third.error, ContextOverflow)
 
 
 @pytest.mark.parametrize("error", [AssertionError("ours"), TypeError("ours"), StopRun("disk full"), MissingExtra("ray", "ray")])
@@ -96,7 +98,8 @@ def test_a_million_items_do_not_make_a_million_tasks() -> None:
 
     asyncio.run(run_all(items(), work, limit=8))  # type: ignore[arg-type]
     assert done == 50_000
-    assert most_tasks <= 9 and most_ahead <= 9
+    assert most_tasks <= 9
+    assert most_ahead <= 9
 
 
 def test_no_items_and_no_room() -> None:

@@ -58,9 +58,11 @@ def test_what_was_put_is_there_after_reopening(tmp_path: Path) -> None:
         assert asyncio.run(journal.put_many(entries)) == entries
     with Journal(tmp_path / "deep" / "j.sqlite", durability=Durability.POWER) as journal:
         found = asyncio.run(journal.get_many([made.key for made in entries] + [entry_key("x", "y", 0)]))
-        assert list(found.values()) and found == {made.key: made for made in entries}
+        assert list(found.values())
+        assert found == {made.key: made for made in entries}
         assert journal.stats().n_records == {"test": 200}
-        assert journal.verify().n_good == 200 and journal.verify().ok
+        assert journal.verify().n_good == 200
+        assert journal.verify().ok
 
 
 def test_the_first_writer_wins_and_the_second_gets_the_stored_result(tmp_path: Path) -> None:
@@ -90,7 +92,8 @@ def test_a_payload_that_is_not_json_is_refused_alone(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.sqlite") as journal:
         one, bad, two = asyncio.run(main(journal))
         assert (one, two) == (entry(1), entry(2))
-        assert isinstance(bad, InputError) and "null and a reason" in str(bad)
+        assert isinstance(bad, InputError)
+        assert "null and a reason" in str(bad)
         assert journal.stats().n_records == {"test": 2} or asyncio.run(journal.get(entry(3).key)) is None
 
 
@@ -109,6 +112,8 @@ def test_a_damaged_record_is_reported_set_aside_and_can_be_written_again(tmp_pat
         assert asyncio.run(journal.put(entry(2))) == entry(2)
         assert asyncio.run(journal.get(entry(2).key)) == entry(2)
         assert journal.stats().n_quarantined == 1
+        assert "saved 2 records into a new one, set 1 aside" in caplog.text
+    assert len(list(tmp_path.glob("j.sqlite.damaged-*"))) == 1
 
 
 def test_writing_over_a_damaged_record_replaces_it(tmp_path: Path) -> None:
@@ -120,7 +125,14 @@ def test_writing_over_a_damaged_record_replaces_it(tmp_path: Path) -> None:
     connection.close()
     with Journal(path) as journal:
         assert asyncio.run(journal.put(entry(2))) == entry(2)
-        assert journal.verify().n_good == 1 and journal.stats().n_quarantined == 1
+        assert journal.verify().n_good == 1
+        assert journal.quarantined() == [(entry(2).key, "test", "checksum mismatch")]
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET run = 'another'")
+    connection.close()
+    with Journal(path) as journal:
+        assert asyncio.run(journal.get(entry(2).key)) is None
+        assert journal.stats().n_quarantined == 2  # the earlier one is still there
 
 
 def test_verify_finds_damage_that_nobody_has_read_yet(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.engine.test_journal import entry
 
 from stepward.engine.entry import Entry
 from stepward.engine.journal import Journal
 from stepward.engine.salvage import rows_of_file
-from tests.engine.test_journal import entry
 
 N = 400
 ENTRIES = [entry(index, size=(index * 97) % 3000 if index % 5 else 9000 + index) for index in range(N)]
@@ -55,8 +55,12 @@ def recovered(path: Path) -> tuple[dict[str, Entry], Journal]:
         missing = [made for made in ENTRIES if made.key not in found]
         assert asyncio.run(journal.put_many(missing)) == missing
         assert asyncio.run(journal.get_many(list(BY_KEY))) == BY_KEY
-        journal.verify()
-        assert asyncio.run(journal.get_many(list(BY_KEY))) == BY_KEY or journal.stats().reports
+        n_set_aside = journal.verify().n_set_aside  # what no read has met yet, such as a flipped key that the index still has right
+        left = asyncio.run(journal.get_many(list(BY_KEY)))
+        assert len(left) >= N - n_set_aside
+        assert all(BY_KEY[key] == value for key, value in left.items())
+        asyncio.run(journal.put_many(ENTRIES))
+        assert asyncio.run(journal.get_many(list(BY_KEY))) == BY_KEY
     with Journal(path) as again:
         assert again.verify().ok, again.verify()
     return found, journal
@@ -73,7 +77,7 @@ def test_flipped_bytes_never_change_a_result(closed: Path, tmp_path: Path, seed:
     draw = random.Random(seed)
     data = bytearray(path.read_bytes())
     for _ in range(draw.choice([1, 3, 30, 300])):
-        data[draw.randrange(len(data) if seed % 2 else 4096, len(data)) if seed % 2 == 0 else draw.randrange(100, len(data))] ^= 1 << draw.randrange(8)
+        data[draw.randrange(100, len(data))] ^= 1 << draw.randrange(8)
     path.write_bytes(data)
     found, _ = recovered(path)
     assert all(BY_KEY[key] == value for key, value in found.items())

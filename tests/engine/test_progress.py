@@ -19,7 +19,9 @@ def test_on_a_terminal_it_shows_label_count_and_remark() -> None:
             bar.advance()
         bar.note("mean 0.5")
     shown = stream.getvalue()
-    assert "label steps" in shown and "4/4" in shown and "mean 0.5" in shown
+    assert "label steps" in shown
+    assert "4/4" in shown
+    assert "mean 0.5" in shown
 
 
 @pytest.mark.parametrize(("stream", "quiet"), [(io.StringIO(), False), (Terminal(), True)])
@@ -28,7 +30,8 @@ def test_elsewhere_and_when_told_so_it_is_silent(stream: io.StringIO, quiet: boo
         bar.advance(3)
         bar.note("x")
     assert stream.getvalue() == ""
-    assert isinstance(bar, SilentProgress) and bar.n_done == 3
+    assert isinstance(bar, SilentProgress)
+    assert bar.n_done == 3
 
 
 def test_nothing_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,9 @@ def test_jitter_is_reproducible_bounded_and_differs_between_requests() -> None:
     waits = [retry.wait_s(1, key=f"request {index}") for index in range(200)]
     assert waits == [retry.wait_s(1, key=f"request {index}") for index in range(200)]
     assert all(2.0 <= wait <= 6.0 for wait in waits)
-    assert len(set(waits)) == 200 and max(waits) > 5.5 and min(waits) < 2.5
+    assert len(set(waits)) == 200
+    assert max(waits) > 5.5
+    assert min(waits) < 2.5
 
 
 def test_the_servers_word_is_honoured() -> None:
@@ -56,7 +58,8 @@ def test_giving_up_tells_the_history() -> None:
     flaky = Flaky(*[RequestRetryable(f"error {index}") for index in range(9)])
     with pytest.raises(RequestFailed, match="attempt 1: error 0; attempt 2: error 1; attempt 3: error 2") as caught:
         asyncio.run(retrying(flaky, Retry(attempts=3), sleep=flaky.sleep))
-    assert isinstance(caught.value, RetriesExhausted) and caught.value.history == ("error 0", "error 1", "error 2")
+    assert isinstance(caught.value, RetriesExhausted)
+    assert caught.value.history == ("error 0", "error 1", "error 2")
     assert not isinstance(caught.value, RequestRetryable)
     assert len(flaky.slept) == 2
 

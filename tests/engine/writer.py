@@ -1,4 +1,8 @@
-"""A process that samples through a journal until it is done or killed: `python writer.py JOURNAL N [SEED]`; prints one line a sample and appends what it paid for to JOURNAL.paid."""
+"""A process that samples through a journal until it is done or killed: `python -m tests.engine.writer JOURNAL N PAID`.
+
+It appends what it is paid for to PAID before it answers, says on standard error when the journal is open and whenever a result is in use, and
+prints results and usage at the end.
+"""
 
 from __future__ import annotations
 
@@ -45,21 +49,26 @@ class PaidPolicy:
         return [prefix.extend(Step(f"{float(uniforms(0, prefix.key, draw, 0)[0])!r} " + "x" * (37 * draw % 5000), n_tokens=9)) for prefix, draw in requests]
 
 
-async def work(path: Path, n: int) -> tuple[list[str], Usage, Usage]:
-    policy = PaidPolicy(path.with_name(path.name + ".paid"))
+def say(text: str) -> None:
+    os.write(2, f"{text}\n".encode())
+
+
+async def work(path: Path, n: int, paid: Path) -> tuple[list[str], Usage, Usage]:
+    policy = PaidPolicy(paid)
     with Journal(path) as journal, metered() as ledger:
+        say("open")
         journaled = JournaledPolicy(policy, journal)
 
         async def one(index: int) -> str:
             samples = await journaled.sample(Trajectory(Problem(f"Problem {index}")), 2, draw=index % 3 * 40)
             return json.dumps([sample.text for sample in samples])
 
-        results = await run_all(range(n), one, limit=LIMIT)
+        results = await run_all(range(n), one, limit=LIMIT, on_done=lambda index, _: say(f"used {index}"))
     policy.batcher.close()
     return [str(result) for result in results], ledger.usage, ledger.paid
 
 
 if __name__ == "__main__":
-    lines, usage, paid = asyncio.run(work(Path(sys.argv[1]), int(sys.argv[2])))
+    lines, usage, paid_now = asyncio.run(work(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))
     print("\n".join(lines))
     print(json.dumps(usage.to_record(), sort_keys=True))

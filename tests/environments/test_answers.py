@@ -41,7 +41,7 @@ def test_the_last_stated_answer_is_extracted(text: str, answer: str | None) -> N
 @pytest.mark.parametrize(
     "group",
     [
-        ("7", "7.0", "7.", "+7", r"\boxed{7}", "$7$", r"\(7\)", "7 apples", "$7", r"\$7.00", "x = 7", r"14/2", r"\frac{14}{2} = 7", "**7**"),
+        ("7", "7.0", "7.", "+7", r"\boxed{7}", "$7$", r"\(7\)", "7 apples", "{7}", "$7", r"\$7.00", "x = 7", r"14/2", r"\frac{14}{2} = 7", "**7**"),
         ("0.5", "1/2", r"\frac{1}{2}", r"\dfrac12", ".5", "2/4", "0.50"),
         ("1000", "1,000", "1{,}000", r"1,000.0"),
         ("50%", r"50\%", "50.0 %"),
@@ -59,7 +59,7 @@ def test_plainly_equal_answers_have_one_spelling(group: tuple[str, ...]) -> None
 
 
 def test_different_answers_have_different_spellings() -> None:
-    answers = ["7", "-7", "70", "7%", "0.7", "7 million", "1/7", "7x", "x+y=7", "(7,7)", "[7,7]", "{7}", "7!", "007 agents", "x", "X"]
+    answers = ["7", "-7", "70", "7%", "0.7", "7 million", "1/7", "7x", "x+y=7", "(7,7)", "[7,7]", r"\{7\}", "7!", "007 agents", "x", "X"]
     answers += [r"\pi r", r"\pi R", "1, 2", "12"]
     spelled = [canonical_answer(answer) for answer in answers]
     assert len(set(spelled)) == len(answers), spelled
@@ -88,6 +88,12 @@ def test_extraction_takes_linear_time_on_hostile_text(text: str) -> None:
     start = time.process_time()
     extract_answer(text)
     assert time.process_time() - start < 2.0
+
+
+def test_only_an_equals_sign_outside_brackets_makes_a_chain() -> None:
+    assert canonical_answer(r"\sum_{n=1}^{10} n") == r"\sum_{n=1}^{10}n"
+    assert canonical_answer(r"S = \sum_{n=1}^{10} n = 55") == "55"
+    assert canonical_answer("x = 1, y = 2") == "x=1,y=2"
 
 
 def test_a_heading_does_not_end_a_solution_but_a_stated_answer_does() -> None:

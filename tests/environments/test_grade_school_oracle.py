@@ -142,7 +142,9 @@ def test_surface_does_not_matter(text: str) -> None:
     assert all(step.correct for step in judgement.steps)
 
 
-@pytest.mark.parametrize("text", ["The answer is 7", "the answer is: 7.", "So the final answer is 7 apples.", "Answer: 7", "The answer = 7.0", "The answer is 10 - 3 = 7."])
+@pytest.mark.parametrize(
+    "text", ["The answer is 7", "the answer is: 7.", "So the final answer is 7 apples.", "Answer: 7", "The answer = 7.0", "The answer is 10 - 3 = 7."]
+)
 def test_surface_of_the_answer_does_not_matter(text: str) -> None:
     judgement = judge(SMALL, "Dan's apples = 5 * 2 = 10.", "Zoe's apples = 10 - 3 = 7.", text)
     assert judgement.steps[2].error is None
@@ -174,7 +176,13 @@ def test_a_numerical_coincidence_is_not_a_right_expression() -> None:
 
 
 def test_following_an_earlier_error_is_locally_right_and_repair_restores_the_quantity() -> None:
-    texts = ["Dan's apples = 5 * 2 = 12.", "Zoe's apples = 12 - 3 = 9.", "Correction: Dan's apples = 5 * 2 = 10.", "Zoe's apples = 10 - 3 = 7.", "The answer is 7."]
+    texts = [
+        "Dan's apples = 5 * 2 = 12.",
+        "Zoe's apples = 12 - 3 = 9.",
+        "Correction: Dan's apples = 5 * 2 = 10.",
+        "Zoe's apples = 10 - 3 = 7.",
+        "The answer is 7.",
+    ]
     judgement = judge(SMALL, *texts)
     assert [step.follows for step in judgement.steps] == [False, True, True, True, True]
     assert [step.correct for step in judgement.steps] == [False, False, True, True, True]
@@ -232,10 +240,33 @@ def test_judging_is_invariant_to_surface_on_whole_solutions_right_and_wrong() ->
         assert [(s.error, s.true, s.value, s.quantity) for s in plain.steps] == [(s.error, s.true, s.value, s.quantity) for s in varied.steps], texts
 
 
-PIECES = [*vocabulary()[:40], "Dan's apples", "Zoe's apples", "=", " = ", "5", "2", "10", " * ", "/", "(", ")", "0", "%", ".", "\n", ";", "-", "The answer is", "1,000", "Correction:", "9" * 40]
+PIECES = [
+    *vocabulary()[:40],
+    "Dan's apples",
+    "Zoe's apples",
+    "=",
+    " = ",
+    "5",
+    "2",
+    "10",
+    " * ",
+    "/",
+    "(",
+    ")",
+    "0",
+    "%",
+    ".",
+    "\n",
+    ";",
+    "-",
+    "The answer is",
+    "1,000",
+    "Correction:",
+    "9" * 40,
+]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=20), st.lists(st.sampled_from(PIECES), max_size=14).map("".join)), max_size=5))
 @example(["Dan's apples = ((((((((((((2", "٣ = ٣", "Dan's apples = 1e999", "\ud800", "=" * 3000])
 @example(["Dan's apples = 9 * 9", *["Dan's apples = Dan's apples * Dan's apples"] * 40])

@@ -85,11 +85,6 @@ def test_known_pairs(grader: AnswerGrader, gold: str, answer: str, value: float)
     assert grader.grade_sync(gold, answer).value == value
 
 
-def test_the_order_of_reference_and_answer_matters_as_documented(grader: AnswerGrader) -> None:
-    assert grader.grade_sync("x=5", "5").value == 1.0
-    assert grader.grade_sync("x+y=5", "5").value == 0.0
-
-
 def test_the_fast_path_agrees_with_math_verify() -> None:
     from stepward.environments.grader import verdict
 
@@ -113,7 +108,7 @@ def test_plain_numbers_start_no_process() -> None:
         assert fresh.worker_pids == []
 
 
-@pytest.mark.parametrize("answer", [SLOW, r"\int \sqrt{\sin(x^7 y z)} dx", "\\prod_{n=1}^{10^{7}} (1+\\frac{1}{n^2})"])
+@pytest.mark.parametrize("answer", [SLOW, r"\int \sqrt{\sin(x^7 y z)} dx"])
 def test_an_answer_over_its_time_limit_is_unscored_and_the_next_is_graded(answer: str) -> None:
     with AnswerGrader(workers=1, time_limit_s=0.2) as short:
         outcome = short.grade_sync("3", answer)
@@ -122,13 +117,21 @@ def test_an_answer_over_its_time_limit_is_unscored_and_the_next_is_graded(answer
         assert short.grade_sync("x+1", "1+x").value == 1.0
 
 
-def test_deep_nesting_and_lack_of_memory_are_unscored_not_wrong(grader: AnswerGrader) -> None:
+def test_deep_nesting_is_unscored_not_wrong(grader: AnswerGrader) -> None:
     nested = grader.grade_sync("1", r"\sqrt{" * 150 + "1" + "}" * 150)
     assert not nested.scored
     assert "nested" in str(nested.reason)
-    with AnswerGrader(workers=1, time_limit_s=10.0, memory_limit_mb=256) as small:
-        starved = small.grade_sync("3", "7^{" + "9" * 9 + "} + x")
-        assert starved.value != 1.0
+
+
+def test_the_memory_limit_holds_and_running_into_it_is_unscored_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stepward.environments.grader import verdict
+
+    monkeypatch.setattr(verdict, "_read", lambda text: bytearray(1 << 32))
+    bench = Bench(verdict.judge, time_limit_s=5.0, memory_bytes=1 << 30, recycle_after=100)
+    starved = bench.answer({"gold": "x", "answer": "y"})
+    bench.dismiss()
+    assert starved["verdict"] == "unscored"
+    assert "memory" in starved["reason"]
 
 
 def test_too_long_an_answer_is_unscored(grader: AnswerGrader) -> None:
@@ -140,14 +143,14 @@ def test_a_crashing_judge_is_replaced_and_tried_once_more() -> None:
 
     def judge(gold: str, answer: str) -> dict[str, object]:
         if answer == "crash" and os.getpid() != parent:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            os.kill(os.getpid(), signal.SIGKILL)  # not SIGSEGV, which pytest would report at length
         return {"verdict": "right", "reason": None}
 
     bench = Bench(judge, time_limit_s=5.0, memory_bytes=1 << 34, recycle_after=100)
     crashed = bench.answer({"gold": "1", "answer": "crash"})
     assert crashed["verdict"] == "unscored"
     assert "crashed twice" in crashed["reason"]
-    assert "SIGSEGV" in crashed["reason"]
+    assert "SIGKILL" in crashed["reason"]
     assert bench.answer({"gold": "1", "answer": "fine"})["verdict"] == "right"
     bench.dismiss()
     assert psutil.Process().children() == [] or all("grader.worker" in " ".join(child.cmdline()) for child in psutil.Process().children())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stepward.core import InputError
-from stepward.evaluation import auroc, calibration
+from stepward.evaluation import calibration
 
 
 def test_exact_values_are_perfectly_calibrated() -> None:
@@ -45,12 +45,13 @@ def test_bins_hold_equal_numbers_and_equal_predictions_share_one() -> None:
     assert [(row.low, row.high, row.n) for row in tied] == [(0.2, 0.2, 500), (0.9, 0.9, 500)]
 
 
-def test_auroc_is_the_share_of_ordered_pairs() -> None:
+def test_auroc_is_the_share_of_ordered_pairs_and_unknown_for_one_kind_or_soft_targets() -> None:
     rng = np.random.default_rng(3)
     scores, positive = np.round(rng.random(60), 1), rng.random(60) < 0.4
     pairs = [1.0 if p > q else 0.5 if p == q else 0.0 for p in scores[positive] for q in scores[~positive]]
-    assert auroc(scores, positive) == pytest.approx(np.mean(pairs))
-    assert math.isnan(auroc([0.1, 0.2], [True, True]))
+    assert calibration(scores, positive).auroc == pytest.approx(np.mean(pairs))
+    assert math.isnan(calibration([0.1, 0.2], [1.0, 1.0]).auroc)
+    assert math.isnan(calibration([0.1, 0.2], [0.4, 1.0]).auroc)
 
 
 def test_values_that_are_no_probabilities_are_refused() -> None:

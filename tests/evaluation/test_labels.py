@@ -67,6 +67,6 @@ def test_errors_by_hand_by_position_with_unlabelled_steps_counted() -> None:
 
 
 def test_values_are_not_compared_with_correctness() -> None:
-    labels, exact, problems = world(2, 4)
+    labels, _, problems = world(2, 4)
     with pytest.raises(InputError, match="'value' but the exact ones 'prefix'"):
         label_quality(labels, [StepLabels.from_hard([True] * 4, semantics="prefix")] * 2, problems)

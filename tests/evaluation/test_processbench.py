@@ -150,6 +150,7 @@ def test_the_json_has_exactly_the_promised_keys() -> None:
     record = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert set(record) == {"subsets", "average_f1", "threshold", "usage"}
     assert {"error_accuracy", "correct_accuracy", "f1", "n_error", "n_correct", "n_unscored"} <= set(record["subsets"]["toy"])
+    assert record["subsets"]["toy"]["intervals"]["correct_accuracy"] == [0.0, 100.0], "one problem says next to nothing"
     assert (record["threshold"], record["average_f1"], record["subsets"]["toy"]["threshold_tuned_here"]) == (0.5, 100.0, False)
 
 

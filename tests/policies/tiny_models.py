@@ -33,12 +33,11 @@ def metaspace() -> Any:
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    specials = ["<unk>", EOS, *(f"<0x{byte:02X}>" for byte in range(256))]
+    specials = ["<unk>", EOS, "<0x0A>"]  # a line break is a byte token, as in SentencePiece models
     lines = [line for text in CORPUS for line in text.split("\n")]
-    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=specials, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=specials, show_progress=False)
     tokenizer.train_from_iterator(lines * 4, trainer)
-    words = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, unk_token="<unk>")
-    return words
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, unk_token="<unk>")
 
 
 @cache

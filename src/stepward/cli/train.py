@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -26,7 +27,7 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 3,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 3e-4,
     batch_tokens: Annotated[int, typer.Option("--batch-tokens", min=1, help="Tokens a batch, padding included.")] = 4096,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Context limit. Default: the backbone's.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Context limit. Default: 4,096.")] = None,
     save_every: Annotated[int, typer.Option("--save-every", min=0, help="Optimiser steps between checkpoints; a killed run goes on from the last one.")] = 100,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,
     seed: SeedOption = 0,
@@ -58,7 +59,7 @@ def train(
         examples, dev = split_by_problem(examples, dev_share=0.1, seed=seed)
     config = TrainConfig(
         backbone=str(tiny_folder()) if backbone == "tiny" else backbone,
-        convention=Convention(max_tokens=max_tokens),
+        convention=Convention() if max_tokens is None else Convention(max_tokens=max_tokens),
         target=cast(Target, target),
         keep=cast(Keep, keep),
         balance=cast(Balance, balance),
@@ -72,7 +73,7 @@ def train(
         seed=seed,
     )
     result = run_training(examples, dev, config, out)
-    summary: dict[str, Any] = {"out": str(out), "n_examples": len(examples), "n_dev_examples": len(dev), **result.to_json()}
+    summary: dict[str, Any] = {"out": str(out), "n_examples": len(examples), "n_dev_examples": len(dev), **asdict(result)}
     if json:
         print_json(summary)
         return

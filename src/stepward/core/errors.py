@@ -56,3 +56,11 @@ class RequestRetryable(RequestFailed):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class StopRun(StepwardError):
+    """An error that no other item of a run can escape (a full disk, a journal that cannot be written): it ends the run and is never a value."""
+
+
+FAILURES = (RequestFailed, ContextOverflow, CountMismatch, InputError)
+"""What an algorithm turns into an unscored value with its reason. Everything else ends the run."""

@@ -35,8 +35,10 @@ _TEXTS, _REALS = pa.list_(_TEXT), pa.list_(_REAL)
 
 _USAGE = pa.struct(
     _fields(
-        *((name, _WHOLE) for name in ("policy_tokens", "policy_prefill", "policy_cached", "reward_tokens", "reward_cached", "reward_written", "calls")),
-        ("flops", _REAL),
+        *(
+            (name, _WHOLE)
+            for name in ("policy_tokens", "policy_prefill", "policy_cached", "reward_tokens", "reward_cached", "reward_written", "calls", "flops")
+        ),
         ("wall_s", _REAL),
     )
 )

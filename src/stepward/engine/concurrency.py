@@ -7,14 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stepward.core.errors import InputError, MissingExtra, StepwardError
+from stepward.core.errors import InputError, MissingExtra, StepwardError, StopRun
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class StopRun(StepwardError):
-    """An error that no other item of a run can escape (a full disk, a journal that cannot be written): it ends the run instead of becoming a `Failure`."""
 
 
 FATAL = (StopRun, MissingExtra)

@@ -42,7 +42,7 @@ class Entry:
         codec = _PLAIN
         if len(payload) >= _COMPRESS_FROM:
             codec, payload = _ZLIB, zlib.compress(payload, 1)
-        cost = {} if self.usage is NO_USAGE else {name: value for name, value in self.usage.to_record().items() if value}
+        cost = {} if self.usage is NO_USAGE else {name: value for name, value in vars(self.usage).items() if value}
         usage = canonical_json(cost)
         key = bytes.fromhex(self.key)
         return key, self.kind, codec, payload, usage, self.run, _checksum(key, self.kind, codec, payload, usage, self.run)

@@ -42,7 +42,7 @@ class JournalStats:
 
 @dataclass(frozen=True, kw_only=True)
 class JournalReport:
-    """What `Journal.verify` found: good records, records that it set aside, and everything reported since opening."""
+    """What `Journal.verify` found: good records, records set aside by it, and everything reported since opening."""
 
     n_good: int
     n_set_aside: int
@@ -127,9 +127,10 @@ class Journal:
         )
 
     def verify(self) -> JournalReport:
-        """Read every record and check it, and check the file's structure; what is damaged is set aside and repaired."""
-        n_good, n_set_aside = self._file.verify()
-        return JournalReport(n_good=n_good, n_set_aside=n_set_aside, reports=tuple(self._file.reports))
+        """Read every record and check it, and check the file's structure; a damaged file is repaired."""
+        before = self._file.counts()[1]
+        n_good = self._file.verify()
+        return JournalReport(n_good=n_good, n_set_aside=self._file.counts()[1] - before, reports=tuple(self._file.reports))
 
     def quarantined(self) -> list[tuple[str, str, str]]:
         """(key, kind, reason) of every record set aside."""

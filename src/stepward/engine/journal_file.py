@@ -34,7 +34,8 @@ _SCHEMA = (
 _INSERT = f"INSERT OR IGNORE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _INSERT_ASIDE = f"INSERT INTO quarantine ({_COLUMNS}, reason, found_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CHUNK = 256  # keys a SELECT, rows a salvage transaction
-_DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
+_DAMAGED = (1, 11, 26)  # SQLITE_ERROR (our statements are right, so the schema is not), SQLITE_CORRUPT, SQLITE_NOTADB
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter: SQLite quotes damaged text in its message
 
 
 class JournalError(StopRun):
@@ -51,9 +52,9 @@ class Durability(StrEnum):
 class JournalFile:
     """Records in one SQLite file in WAL mode. Several processes may hold the same file; calls from several threads take turns.
 
-    What is found damaged is reported in `reports` and in the log "stepward.journal": a single bad record moves to the table `quarantine`; a damaged file is
-    kept beside the journal as NAME.damaged-TIME, and every record that can still be read from it (checked by checksum) starts a new one. Records that a damaged
-    or unfinished write-ahead log holds are taken over when the file is opened.
+    Nothing is ever written into a file that is known to be damaged. One bad record, or one complaint of SQLite, and the file is kept beside the journal
+    as NAME.damaged-TIME; every record whose checksum is right starts a new file, the others go to its table `quarantine`. Records that an unfinished
+    or damaged write-ahead log holds are taken over when the file is opened. All this is reported in `reports` and in the log "stepward.journal".
     """
 
     def __init__(self, path: str | os.PathLike[str], *, durability: Durability = Durability.PROCESS, busy_timeout_s: float = 60.0) -> None:
@@ -69,15 +70,15 @@ class JournalFile:
             self._open()
 
     def read(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """The stored entries among `keys`; damaged ones are set aside and left out."""
+        """The stored entries among `keys`."""
         return self._safely(lambda connection: self._read(connection, keys))
 
     def write(self, rows: Sequence[tuple[Entry, Row]]) -> list[Entry]:
         """Store all in one transaction, first writer wins; for each, the entry that is now stored under its key."""
         return self._safely(lambda connection: self._write(connection, rows))
 
-    def verify(self) -> tuple[int, int]:
-        """Check every record and the file's own structure: (good records, records set aside now)."""
+    def verify(self) -> int:
+        """Check every record and the file's own structure, and repair it if need be: the number of good records."""
         return self._safely(self._verify)
 
     def counts(self) -> tuple[dict[str, int], int]:
@@ -111,7 +112,7 @@ class JournalFile:
                     result = operation(connection)
                     if not self._replaced():  # else another process repaired the file meanwhile: once more, on the new one
                         return result
-                except sqlite3.Error as error:
+                except _ERRORS as error:
                     if self._connection is not None and self._connection.in_transaction:
                         with contextlib.suppress(sqlite3.Error):
                             self._connection.execute("ROLLBACK")
@@ -138,20 +139,13 @@ class JournalFile:
 
     def _read(self, connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
-        damaged: list[tuple[int, tuple[Any, ...], str]] = []
         wanted = [bytes.fromhex(key) for key in keys]
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             places = ",".join("?" * len(chunk))
-            for number, *row in connection.execute(f"SELECT id, {_COLUMNS} FROM records WHERE key IN ({places})", chunk):
-                try:
-                    entry = Entry.from_row(tuple(row))
-                    found[entry.key] = entry
-                except FormatError as error:
-                    damaged.append((number, tuple(row), str(error)))
-        if damaged:
-            with _transaction(connection):
-                self._set_aside(connection, damaged)
+            for row in connection.execute(f"SELECT {_COLUMNS} FROM records WHERE key IN ({places})", chunk):
+                entry = _checked(row)
+                found[entry.key] = entry
         return found
 
     def _write(self, connection: sqlite3.Connection, rows: Sequence[tuple[Entry, Row]]) -> list[Entry]:
@@ -159,34 +153,16 @@ class JournalFile:
             inserted = connection.executemany(_INSERT, [row for _, row in rows]).rowcount
         if inserted == len(rows):
             return [entry for entry, _ in rows]
-        stored = self._read(connection, [entry.key for entry, _ in rows])  # sets damaged ones aside
-        lost = [row for entry, row in rows if entry.key not in stored]
-        if lost:
-            with _transaction(connection):
-                connection.executemany(_INSERT, lost)
-        return [stored.get(entry.key, entry) for entry, _ in rows]
+        stored = self._read(connection, [entry.key for entry, _ in rows])
+        if any(entry.key not in stored for entry, _ in rows):
+            raise _Damage("the index does not find a record that it holds")
+        return [stored[entry.key] for entry, _ in rows]
 
-    def _verify(self, connection: sqlite3.Connection) -> tuple[int, int]:
+    def _verify(self, connection: sqlite3.Connection) -> int:
         complaint = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if complaint != "ok":
             raise _Damage(f"integrity check: {complaint}")
-        n_good, damaged = 0, []
-        for number, *row in connection.execute(f"SELECT id, {_COLUMNS} FROM records"):
-            try:
-                Entry.from_row(tuple(row))
-                n_good += 1
-            except FormatError as error:
-                damaged.append((number, tuple(row), str(error)))
-        if damaged:
-            with _transaction(connection):
-                self._set_aside(connection, damaged)
-        return n_good, len(damaged)
-
-    def _set_aside(self, connection: sqlite3.Connection, damaged: Iterable[tuple[int, tuple[Any, ...], str]]) -> None:
-        for number, row, reason in damaged:
-            connection.execute(_INSERT_ASIDE, (*row, reason, _now()))
-            connection.execute("DELETE FROM records WHERE id = ?", (number,))
-            self._report(f"journal {self.path}: set aside a damaged record ({row[1]!s}): {reason}; its result will be computed again")
+        return sum(1 for _ in map(_checked, connection.execute(f"SELECT {_COLUMNS} FROM records")))
 
     # Opening and repair; the caller holds the lock file.
 
@@ -201,7 +177,7 @@ class JournalFile:
                     inserted = self._connection.executemany(_INSERT, found.values()).rowcount
                 if inserted:
                     self._report(f"journal {self.path}: recovered {inserted} records of an unfinished or damaged write-ahead log")
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if not _is_damage(error):
                 raise JournalError(f"journal {self.path}: {error}; check the path and its permissions") from error
             if self._connection is not None:
@@ -234,18 +210,21 @@ class JournalFile:
             leftover.unlink(missing_ok=True)
         connection = self._prepared(new)
         n_saved = n_bad = 0
-        all_rows = chain(rows.values(), (row[1:] for row in rows_of_file(old) if _looks_like_record(row)))
+        all_rows = chain(((None, *row) for row in rows.values()), rows_of_file(old))
         while chunk := list(islice(all_rows, _CHUNK)):
-            good, bad = [], []
+            good, bad, aside_before = [], [], []
             for row in chunk:
-                try:
-                    Entry.from_row(row)
-                    good.append(row)
-                except FormatError as error:
-                    bad.append((*row, str(error), _now()))
+                if _looks_like_record(row):
+                    try:
+                        Entry.from_row(row[1:])
+                        good.append(row[1:])
+                    except FormatError as error:
+                        bad.append((*row[1:], str(error), _now()))
+                elif len(row) == 10 and row[0] is None:
+                    aside_before.append(row[1:])
             with _transaction(connection):
                 n_saved += connection.executemany(_INSERT, good).rowcount if good else 0
-                connection.executemany(_INSERT_ASIDE, bad)
+                connection.executemany(_INSERT_ASIDE, aside_before + bad)
                 n_bad += len(bad)
         connection.close()
         aside = self._beside(f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
@@ -317,8 +296,8 @@ class _Damage(sqlite3.DatabaseError):
     """Damage that we found ourselves."""
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    return isinstance(error, _Damage) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+def _is_damage(error: Exception) -> bool:
+    return isinstance(error, _Damage | UnicodeDecodeError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
 @contextlib.contextmanager
@@ -332,6 +311,13 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
         raise
+
+
+def _checked(row: tuple[Any, ...]) -> Entry:
+    try:
+        return Entry.from_row(row)
+    except FormatError as error:
+        raise _Damage(f"a bad record: {error}") from error
 
 
 def _good(rows: Iterable[tuple[Any, ...]]) -> Iterator[Row]:

@@ -38,7 +38,7 @@ class JournaledPolicy:
         self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
     ) -> list[Trajectory]:
         """n continuations of `prefix`; see `Policy.sample`."""
-        request = [prefix.key, str(until), sampling.to_record()]
+        request = [prefix.key, str(until), vars(sampling)]  # the fields of its record, read without copying
         keys = [entry_key("sample", self.fingerprint, [*request, draw + index]) for index in range(n)]
 
         async def compute(positions: Sequence[int]) -> list[Draft]:

@@ -121,10 +121,12 @@ def split_usage(usage: Usage, n_tokens: Sequence[int | None]) -> list[Usage]:
     n = len(n_tokens)
     if n < 1:
         raise InputError("a cost cannot be split over no results")
+    if n == 1:
+        return [replace(usage, wall_s=0.0)]
     own = [count for count in n_tokens if count is not None]
     exact = len(own) == n and sum(own) == usage.policy_tokens
     shares: list[dict[str, Any]] = [{} for _ in range(n)]
-    for name, value in replace(usage, wall_s=0.0).to_record().items():
+    for name, value in vars(replace(usage, wall_s=0.0)).items():
         if exact and name == "policy_tokens":
             parts: Sequence[float] = own
         elif isinstance(value, int):

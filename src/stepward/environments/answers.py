@@ -6,6 +6,7 @@ Pure string and rational arithmetic, linear in the text; nothing is evaluated. D
 from __future__ import annotations
 
 import re
+from collections import deque
 from fractions import Fraction
 
 MAX_CANONICAL_CHARS = 2000  # longer answers are only stripped
@@ -23,17 +24,21 @@ _RATIO = re.compile(r"([+-]?)(\d+)/(\d+)")
 _FRAC = re.compile(r"([+-]?)\\frac(?:\{([+-]?\d+)\}\{(\d+)\}|(\d)(\d))")
 _UNITS = re.compile(r"(?P<number>[+-]?\d[\d,]*(?:\.\d+)?)\s+(?P<words>[A-Za-z]{3,}(?:[ -][A-Za-z]{2,}){0,4})")
 _SCALES = frozenset(
-    "hundred thousand million billion trillion dozen percent percentage half halves third thirds quarter quarters fourth fourths fifth fifths "
-    "tenth tenths hundredth hundredths sqrt pi sin cos tan log exp mod base degrees degree radians minus plus times over and less or remainder".split()
+    re.split(
+        " ",
+        "hundred thousand million billion trillion dozen percent percentage half halves third thirds quarter quarters fourth fourths fifth fifths tenth "
+        "tenths hundredth hundredths sqrt pi sin cos tan log exp mod base degrees degree radians minus plus times over and less or remainder",
+    )
 )
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\(?:[,;:! ]|quad\b|qquad\b|displaystyle\b|limits\b)|~")
 _DELIMITERS = re.compile(r"\\(?:left|right|big|Big|bigl|bigr|Bigl|Bigr)(?![A-Za-z])\s*")
 _DEGREES = re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree\b|°")
-_EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)|\\approx\b|≈")
+_EQUALS_OR_BRACKET = re.compile(r"(?<![<>!:\\])=(?!=)|\\approx\b|≈|[{(\[]|[})\]]")
 _SYMBOL_SIDE = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([A-Za-z](?:,[A-Za-z])*\))?")
-_UNICODE = str.maketrans({"−": "-", "–": "-", "—": "-", "×": "*", "÷": "/", "⁄": "/", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u200b": ""}) | str.maketrans(
-    {"π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup "}
+_UNICODE = str.maketrans(
+    {"−": "-", "–": "-", "—": "-", "×": "*", "÷": "/", "⁄": "/", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u200b": ""}
+    | {"π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup "}
 )
 _CURRENCY = re.compile(r"^([+-]?)\\?[$€£¥]\s{0,3}(?=[\d.])")
 
@@ -51,10 +56,7 @@ def extract_answer(text: str) -> str | None:
     if marked and stated.strip():
         return stated.strip()
     for pattern in (_HASHES, _PHRASE, _LETTER_A):
-        found = None
-        for found in pattern.finditer(text):
-            pass
-        if found is not None:
+        for found in deque(pattern.finditer(text), maxlen=1):
             stated = _statement(found.group(1))
             if stated:
                 return stated
@@ -140,6 +142,8 @@ def bare_answer(answer: str) -> str:
                 text = text[len(opening) : -len(closing)].strip()
         if (inner := _whole_box(text)) is not None:
             text = inner
+        if text.startswith("{") and len(text) > 2 and _closing_brace(text, 0) == len(text) - 1:
+            text = text[1:-1].strip()
         if text == before:
             break
     return _CURRENCY.sub(r"\1", text)
@@ -149,7 +153,7 @@ def last_side(text: str) -> str:
     """The right-most side of `x = ...` or of a chain of numbers such as `48/2 = 24`; any other text unchanged (`x + y = 5`, `x = 1, y = 2`)."""
     if "," in re.sub(r"\d,\d{3}(?!\d)", "", text) or ";" in text:
         return text
-    sides = [side.strip() for side in _EQUALS.split(text)]
+    sides = [side.strip() for side in _split_outside_brackets(text)]
     if len(sides) < 2 or not sides[-1]:
         return text
     lone = _SYMBOL_SIDE.fullmatch(sides[0]) is not None
@@ -171,6 +175,20 @@ def _ends(denominator: int) -> bool:
         while denominator % prime == 0:
             denominator //= prime
     return denominator == 1
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    """The sides of an equation chain; the n = 1 under a sum is none of them."""
+    sides, start, depth = [], 0, 0
+    for token in _EQUALS_OR_BRACKET.finditer(text):
+        if token.group() in "{([":
+            depth += 1
+        elif token.group() in "})]":
+            depth = max(0, depth - 1)
+        elif depth == 0:
+            sides.append(text[start : token.start()])
+            start = token.end()
+    return [*sides, text[start:]]
 
 
 def _last_box(text: str) -> str | None:

@@ -16,6 +16,7 @@ class Maths:
     """
 
     spec = "maths"
+    interactive = False
 
     def __init__(self, *, grader: AnswerGrader | None = None) -> None:
         self.grader = AnswerGrader() if grader is None else grader

@@ -1,7 +1,7 @@
 """Benchmarks, metrics and statistics: arrays and results in, numbers with intervals out. The report and its plots are in `evaluation.report`."""
 
 from stepward.evaluation.best_of_n import METHODS, CurvePoint, Curves, ProblemSamples, best_of_n, summary_entry
-from stepward.evaluation.calibration import Calibration, ReliabilityBin, auroc, calibration, reliability
+from stepward.evaluation.calibration import Calibration, ReliabilityBin, calibration, reliability
 from stepward.evaluation.labels import LabelQuality, PositionQuality, label_quality
 from stepward.evaluation.processbench import (
     FirstErrorMetrics,
@@ -33,7 +33,7 @@ from stepward.evaluation.statistics import (
 
 __all__ = [
     "METHODS", "Calibration", "CurvePoint", "Curves", "Estimate", "FirstErrorMetrics", "Fixed", "LabelQuality", "PositionQuality", "ProblemSamples",
-    "ProcessBenchResult", "ReliabilityBin", "ScoredItem", "SubsetResult", "TunedOn", "auroc", "best_index", "best_of_n", "bon_curve", "bon_exact", "bootstrap",
+    "ProcessBenchResult", "ReliabilityBin", "ScoredItem", "SubsetResult", "TunedOn", "best_index", "best_of_n", "bon_curve", "bon_exact", "bootstrap",
     "bootstrap_many", "calibration", "cluster_standard_error", "difference_estimate", "evaluate_processbench", "evaluate_scored", "evaluate_scores_file",
     "first_error_metrics", "label_quality", "majority_at_n", "mcnemar_exact", "mean_estimate", "mean_estimates", "paired_bootstrap", "pass_at_k",
     "read_candidate_scores", "read_score_rows", "reliability", "score_models", "subset_name", "summary_entry", "tune_threshold", "wilson",

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stepward.core import Floats, InputError
-from stepward.evaluation.statistics import Estimate, finite_or_none, mean_estimate
+from stepward.evaluation.statistics import RESAMPLES, Estimate, finite_or_none, mean_estimates
+from stepward.training.metrics import auroc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Calibration:
 
 
 def calibration(
-    predicted: ArrayLike, target: ArrayLike, clusters: Sequence[Hashable] | None = None, *, bins: int = 10, seed: int = 0
+    predicted: ArrayLike, target: ArrayLike, clusters: Sequence[Hashable] | None = None, *, bins: int = 10, seed: int = 0, resamples: int = RESAMPLES
 ) -> Calibration:
     """Calibration of `predicted` [n] against `target` [n]: exact values, success rates or 0/1 outcomes, all in [0, 1].
 
@@ -74,10 +75,12 @@ def calibration(
     rows = reliability(p[known], y[known], bins=bins)
     binary = bool(np.isin(y[known], (0.0, 1.0)).all())
     total = int(known.sum())
+    columns = np.stack([error**2, np.maximum(error, 0.0) ** 2, error], axis=1)
+    brier, positive_brier, bias = mean_estimates(columns, clusters, resamples=resamples, seed=seed)
     return Calibration(
-        brier=mean_estimate(error**2, clusters, seed=seed),
-        positive_brier=mean_estimate(np.where(known, np.maximum(error, 0.0) ** 2, np.nan), clusters, seed=seed),
-        bias=mean_estimate(error, clusters, seed=seed),
+        brier=brier,
+        positive_brier=positive_brier,
+        bias=bias,
         ece=sum(row.n * abs(row.predicted - row.observed) for row in rows) / total if total else math.nan,
         auroc=auroc(p[known], y[known] == 1.0) if binary else math.nan,
         bins=rows,
@@ -100,17 +103,3 @@ def reliability(predicted: Floats, target: Floats, *, bins: int = 10) -> tuple[R
         p, y = predicted[here], target[here]
         rows.append(ReliabilityBin(low=float(p.min()), high=float(p.max()), n=len(p), predicted=float(p.mean()), observed=float(y.mean())))
     return tuple(rows)
-
-
-def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Chance that a positive scores above a negative, ties counting one half: (R+ - n+ (n+ + 1) / 2) / (n+ n-), R+ the positives' rank sum.
-
-    NaN when one kind is absent.
-    """
-    s, y = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
-    n_positive, n_negative = int(y.sum()), int((~y).sum())
-    if not n_positive or not n_negative:
-        return math.nan
-    _, index, counts = np.unique(s, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2.0
-    return float((mean_rank[index][y].sum() - n_positive * (n_positive + 1) / 2.0) / (n_positive * n_negative))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepward.core import CountMismatch, Floats, InputError, StepLabels
-from stepward.evaluation.statistics import Estimate, cluster_standard_error, finite_or_none, mean_estimate
+from stepward.evaluation.statistics import RESAMPLES, Estimate, cluster_standard_error, finite_or_none, mean_estimate, mean_estimates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,7 @@ def label_quality(
     *,
     first_errors: Sequence[int | None] | None = None,
     seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> LabelQuality:
     """Compare labels with exact ones of the same semantics, trajectory by trajectory.
 
@@ -105,12 +106,14 @@ def label_quality(
         for given, truth in zip(labels, truths, strict=True)
     ]
     covered, squares, binomial = _against_counts(labels, exact)
+    columns = np.stack([errors, np.abs(errors), np.array(covered)], axis=1)
+    bias, mean_abs_error, coverage = mean_estimates(columns, clusters, resamples=resamples, seed=seed)
     return LabelQuality(
-        bias=mean_estimate(errors, clusters, seed=seed),
+        bias=bias,
         bias_se=cluster_standard_error(errors, clusters),
-        mean_abs_error=mean_estimate(np.abs(errors), clusters, seed=seed),
-        first_error_accuracy=mean_estimate(found, problems, seed=seed),
-        coverage=mean_estimate(covered, clusters, seed=seed),
+        mean_abs_error=mean_abs_error,
+        first_error_accuracy=mean_estimate(found, problems, resamples=resamples, seed=seed),
+        coverage=coverage,
         variance_ratio=squares / binomial if binomial > 0.0 else math.nan,
         confusion=_confusion(labels, truths),
         by_position=_by_position(labels, exact, truths),

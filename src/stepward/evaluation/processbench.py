@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stepward.core import ABSTAINED, CountMismatch, Example, Floats, InputError, RequestFailed, RewardModel, StepScores, Usage
-from stepward.evaluation.statistics import Estimate, bootstrap_many, finite_or_none, ratio
+from stepward.evaluation.statistics import Estimate, bootstrap_many, finite_or_none, ratio, rule_of_three
 
 _PERCENT = 100.0
 
@@ -240,11 +240,13 @@ def evaluate_scored(
     for name, items in subsets.items():
         predicted = tuple(item.scores.first_error(limit) for item in items)
         truth, problems = tuple(item.truth for item in items), tuple(item.problem for item in items)
-        estimates = bootstrap_many(_match_columns(predicted, truth), f1_of_totals, problems, seed=seed)
+        error, correct, f1 = bootstrap_many(_match_columns(predicted, truth), f1_of_totals, problems, seed=seed)
+        n_problems = [len({problem for problem, label in zip(problems, truth, strict=True) if (label >= 0) is wrong}) for wrong in (True, False)]
+        error, correct = (rule_of_three(e, n, top=_PERCENT) for e, n in zip((error, correct), n_problems, strict=True))
         results[name] = SubsetResult(
             name=name,
             metrics=first_error_metrics(predicted, truth),
-            intervals=dict(zip(("error_accuracy", "correct_accuracy", "f1"), estimates, strict=True)),
+            intervals={"error_accuracy": error, "correct_accuracy": correct, "f1": f1},
             ids=tuple(item.id for item in items),
             problems=problems,
             predicted=predicted,

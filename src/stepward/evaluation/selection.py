@@ -104,7 +104,7 @@ def vote(answers: Sequence[str | None], weights: ArrayLike, correct: ArrayLike, 
     n_best = best.sum(axis=1)
     voted = (best * class_correct).sum(axis=1) / np.maximum(n_best, 1)
     silent = (masks @ c) / masks.sum(axis=1)
-    return np.where(n_best > 0, voted, silent)
+    return np.asarray(np.where(n_best > 0, voted, silent))
 
 
 def _subset_weights(weights: Floats, votes: NDArray[np.bool_]) -> Floats:

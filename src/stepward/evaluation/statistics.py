@@ -65,8 +65,7 @@ def mean_estimate(
 ) -> Estimate:
     """Mean of `values` [n] with a cluster-bootstrap interval; unknown values (NaN) are left out and do not count in n.
 
-    Zeros only, or ones only, have no spread to resample: the far bound is then 3 / clusters from the value (the rule of three, Hanley and
-    Lippman-Hand, If nothing goes wrong, is everything all right?, 1983).
+    Zeros only, or ones only, have no spread to resample: see `rule_of_three`.
     """
     matrix = np.asarray(values, dtype=np.float64).reshape(-1, 1)
     return mean_estimates(matrix, clusters, resamples=resamples, seed=seed, confidence=confidence)[0]
@@ -91,12 +90,22 @@ def mean_estimates(
         here = known[:, column]
         n_clusters = len(np.unique(labels[here]))
         result = Estimate(estimate.value, estimate.low, estimate.high, int(here.sum()), estimate.method)
-        if n_clusters and result.value in (0.0, 1.0) and bool((values[here, column] == result.value).all()):
-            reach = min(1.0, 3.0 / n_clusters)
-            low, high = (0.0, reach) if result.value == 0.0 else (1.0 - reach, 1.0)
-            result = Estimate(result.value, low, high, result.n, "rule of three")
+        if result.value in (0.0, 1.0) and bool((values[here, column] == result.value).all()):
+            result = rule_of_three(result, n_clusters)
         results.append(result)
     return results
+
+
+def rule_of_three(estimate: Estimate, n_clusters: int, *, top: float = 1.0) -> Estimate:
+    """The interval of a proportion that came out as 0 or as `top`, from that many independent clusters: it reaches 3 / clusters of `top` inwards.
+
+    Reference: Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?, 1983.
+    """
+    if n_clusters < 1 or estimate.value not in (0.0, top):
+        return estimate
+    reach = min(1.0, 3.0 / n_clusters) * top
+    low, high = (0.0, reach) if estimate.value == 0.0 else (top - reach, top)
+    return Estimate(estimate.value, low, high, estimate.n, "rule of three")
 
 
 def difference_estimate(
@@ -242,7 +251,7 @@ def mcnemar_exact(first: Sequence[bool] | NDArray[np.bool_], second: Sequence[bo
     only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    return min(1.0, 2 * tail / (1 << discordant))
 
 
 def _cluster_ids(clusters: Sequence[Hashable] | None, n: int) -> NDArray[np.intp]:

@@ -236,8 +236,8 @@ class LocalPolicy:
                 self.rendering.remember(grown.key, written.ids)
         return grown
 
-    def _flops(self, start: int, end: int) -> float:
-        return 2.0 * self._parameters * (end - start) + attention_flops(self.model, start, end)
+    def _flops(self, start: int, end: int) -> int:
+        return 2 * self._parameters * (end - start) + attention_flops(self.model, start, end)
 
     def _usage(self, request: Request, draws: list[Draw]) -> Usage:
         n_prefix = len(request.ids)

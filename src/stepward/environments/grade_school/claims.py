@@ -68,7 +68,7 @@ def _read(tokens: list[str], sentence: str, names: Mapping[tuple[str, ...], int]
         (named, position), answer = found, False
     if position >= end or tokens[position] not in _IS:
         return None
-    if position + 1 < end and tokens[position + 1] in ("=", ":"):
+    if tokens[position] in ("is", "are") and position + 1 < end and tokens[position + 1] in ("=", ":"):
         position += 1
     chain: list[Expression] = []
     piece: list[str] = []

@@ -82,7 +82,7 @@ class GradeSchool:
             max_terms=2,
             distractors=distractors,
             n_objects=1,
-            shuffle=0.2,
+            shuffle=0.1,
             plain=True,
             operations=SIMPLE_OPERATIONS,
             fractions=((1, 2), (1, 3)),
@@ -98,7 +98,7 @@ class GradeSchool:
         """Problem `index` of the endless sequence of a seed; the same in every process.
 
         A world belongs to one split by its content (see `World.split`), whatever the seed or configuration, so that no problem of one
-        split is ever met in another.
+        split is ever met in another. Worlds whose answer does not change with some quantity on the way to it are not used.
         """
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
@@ -106,7 +106,7 @@ class GradeSchool:
         rng = Random(int.from_bytes(digest, "little"))
         while True:
             world = draw_world(rng, self)
-            if world.split == split:
+            if world.split == split and not world.cancels:
                 return self.pose(world, rng)
 
     def pose(self, world: World, rng: Random) -> Problem:
@@ -187,7 +187,9 @@ def _answer_in(trajectory: Trajectory, index: int) -> str | None:
     return None if after.answer is None else show(after.answer)
 
 
-def vocabulary(config: GradeSchool | None = None) -> list[str]:
-    """Every word (see `lexicon.words`) that a problem or solution of any configuration can contain, corrections and errors included; sorted."""
-    del config  # one closed vocabulary serves all configurations, so that a model can move from easy to full
+def vocabulary() -> list[str]:
+    """Every word (see `lexicon.words`) that a problem or solution can contain, corrections and errors included; sorted.
+
+    One closed vocabulary serves all configurations, so that a model can move from easy problems to the full range.
+    """
     return lexicon.every_word()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
 from stepward.core.errors import FormatError
 from stepward.core.record import canonical_json, content_hash
-from stepward.environments.grade_school.operations import OPERATIONS, expression
+from stepward.environments.grade_school.operations import OPERATIONS, evaluate, expression, postfix
 
 TOTAL, DIFFERENCE = "total", "difference"
 SPLITS = ("train", "dev", "test")
@@ -66,25 +67,33 @@ class World:
 
     @cached_property
     def plan(self) -> tuple[int, ...]:
-        """The derived quantities that the answer needs, depth first from the question: the order of the gold solution."""
-        order: list[int] = []
-        done: set[int] = set()
+        """The derived quantities that the answer needs, in the order of the quantities: the order of the gold solution.
 
-        def visit(index: int) -> None:
-            if index in done:
-                return
-            done.add(index)
-            for parent in self.quantities[index].parents:
-                visit(parent)
-            if not self.quantities[index].given:
-                order.append(index)
-
-        visit(self.asked)
-        return tuple(order)
+        Facts are told in this order too, unless they are shuffled, so that a reader can compute as it reads.
+        """
+        return tuple(index for index in sorted(self.needed) if not self.quantities[index].given)
 
     @property
     def answer(self) -> int:
         return self.quantities[self.asked].value
+
+    @cached_property
+    def cancels(self) -> bool:
+        """Whether the answer does not change with some quantity on the way to it, as in (a + 5) - (a + 2): an error there would be invisible.
+
+        The answer is affine in every quantity, so a change by one tells.
+        """
+        return any(self._answer_with(index) == self.answer for index in self.needed if index != self.asked)
+
+    def _answer_with(self, changed: int) -> Fraction:
+        """The answer if the quantity `changed` were one more than it is."""
+        values: list[Fraction] = []
+        for index, quantity in enumerate(self.quantities):
+            if index == changed or quantity.given:
+                values.append(Fraction(quantity.value + (index == changed)))
+            else:
+                values.append(_affine(quantity, [values[parent] for parent in quantity.parents]))
+        return values[self.asked]
 
     @cached_property
     def content(self) -> str:
@@ -136,6 +145,10 @@ class World:
             if len(quantity.parents) not in allowed or len(quantity.numbers) != n_numbers or any(not 0 <= parent < index for parent in quantity.parents):
                 raise FormatError(f"quantity {index}: operation {quantity.operation!r} does not go with its parents and numbers", field="metadata.world")
         return cls(quantities, asked)
+
+
+def _affine(quantity: Quantity, values: list[Fraction]) -> Fraction:
+    return Fraction(evaluate(postfix(quantity.operation, values, quantity.numbers)))
 
 
 def _parent_names(quantity: Quantity, names: list[str]) -> list[str]:

@@ -23,7 +23,7 @@ class AnswerGrader:
 
     A right answer has value 1, a wrong one 0. Unscored, each with its reason: over the time or memory limit, a crashed worker (after one
     more try), nested too deeply, longer than `max_chars`, a reference that cannot be read. `time_limit_s` is processor time, so that the load of the
-    machine decides no grade; on the clock an answer may take three times as long, plus starting a worker (once) and waiting for a free one.
+    machine decides no grade; on the clock an answer may take `patience_s(time_limit_s)`, plus starting a worker (once) and waiting for a free one.
 
     What counts as equal: equal values and expressions (`2\sqrt{3}` and `\sqrt{12}`, 1/2 and 0.5, sets in any order); decimals at six places
     (1/3 and 0.333333, not 0.333), and to one part in a thousand below 0.001; a percentage and its fraction or its bare number (50% for 0.5 and for 50);
@@ -49,7 +49,7 @@ class AnswerGrader:
         if memory_limit_mb < 256:
             raise InputError(f"AnswerGrader.memory_limit_mb must be at least 256 (sympy alone needs about 200), got {memory_limit_mb!r}")
         if max_chars < 1 or recycle_after < 1 or startup_limit_s <= 0:
-            raise InputError(f"AnswerGrader: max_chars, recycle_after and startup_limit_s must be positive, got {max_chars!r}, {recycle_after!r}, {startup_limit_s!r}")
+            raise InputError(f"max_chars, recycle_after and startup_limit_s must be positive, got {max_chars!r}, {recycle_after!r}, {startup_limit_s!r}")
         self._workers = workers
         self._max_chars = max_chars
         self._limits = Limits(time_limit_s=time_limit_s, memory_limit_mb=memory_limit_mb, recycle_after=recycle_after, startup_limit_s=startup_limit_s)

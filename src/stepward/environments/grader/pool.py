@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepward.environments.grader.wire import WALL_FACTOR, WireClosed, WireTimeout, receive, send
+from stepward.environments.grader.wire import WireClosed, WireTimeout, patience_s, receive, send
 
 Reply = dict[str, Any]
 _PACKAGE_FOLDER = str(Path(__file__).resolve().parents[3])
@@ -27,7 +27,7 @@ _GRACE_S = 10.0  # beyond a worker's own two tries
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may cost: seconds of processor time (WALL_FACTOR times that on the clock), MiB of address space. A judging process retires after `recycle_after` requests."""
+    """What one request may cost: seconds of processor time, MiB of address space. A judging process retires after `recycle_after` requests."""
 
     time_limit_s: float
     memory_limit_mb: int
@@ -120,7 +120,7 @@ class WorkerPool:
             if worker is None:
                 continue
             try:
-                return worker.ask(request, 2 * WALL_FACTOR * self._limits.time_limit_s + _GRACE_S), worker
+                return worker.ask(request, 2 * patience_s(self._limits.time_limit_s) + _GRACE_S), worker
             except WireTimeout:
                 self._retire(worker)
                 return _unscored(f"grading took longer than its time limit of {self._limits.time_limit_s:g} s"), None

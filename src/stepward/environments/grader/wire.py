@@ -8,8 +8,12 @@ import select
 import time
 from typing import Any
 
-WALL_FACTOR = 3  # a request may take this many times its limit of processor time on the clock
 _MAX_MESSAGE = 1 << 26
+
+
+def patience_s(time_limit_s: float) -> float:
+    """Seconds on the clock that a request with this limit of processor time may take: on a busy machine one waits, and waiting is not its fault."""
+    return 3.0 * time_limit_s + 5.0
 
 
 class WireClosed(Exception):

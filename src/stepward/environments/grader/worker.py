@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from stepward.environments.grader.wire import WALL_FACTOR, WireClosed, WireTimeout, receive, send
+from stepward.environments.grader.wire import WireClosed, WireTimeout, patience_s, receive, send
 
 Reply = dict[str, Any]
 _PR_SET_PDEATHSIG = 1
@@ -69,7 +69,7 @@ class Bench:
     def answer(self, request: Reply) -> Reply:
         """A verdict within the limits. A crash that no limit caused is tried once more with a fresh judge.
 
-        The kernel ends a judge that has used up its processor time; the clock on the wall, WALL_FACTOR times as patient, ends one that waits.
+        The kernel ends a judge that has used up its processor time; the clock, more patient, ends one that waits.
         So an easy answer is graded the same on a busy machine.
         """
         too_long = f"grading took longer than its time limit of {self._time_limit_s:g} s"
@@ -79,10 +79,10 @@ class Bench:
                 self._seat()
             try:
                 send(self._to_judge, request)
-                reply = receive(self._from_judge, timeout_s=WALL_FACTOR * self._time_limit_s)
+                reply = receive(self._from_judge, timeout_s=patience_s(self._time_limit_s))
             except WireTimeout:
                 self.dismiss()
-                return {"verdict": "unscored", "reason": f"{too_long} ({WALL_FACTOR} times that on the clock)"}
+                return {"verdict": "unscored", "reason": f"{too_long} ({patience_s(self._time_limit_s):g} s on the clock)"}
             except WireClosed:
                 ending = self.dismiss(dying=True)
                 if ending == "SIGPROF":

@@ -50,7 +50,7 @@ class RowCache(Cache):  # type: ignore[misc]
         """The next pass writes rows 0..B-1 at `positions` ([B, T]; `start` if every row's are start, start + 1, ...) and reads 0..visible-1."""
         self._positions, self._visible, self._start = positions, visible, start
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write new states [B, heads, T, head size]; return views of all that is visible."""
         while len(self.keys) <= layer_idx:
             rows, columns = self._capacity

@@ -34,12 +34,12 @@ def active_parameters(model: Any) -> int:
     return int(total if tied or inputs is None else total - inputs.weight.numel())
 
 
-def attention_flops(model: Any, start: int, end: int) -> float:
+def attention_flops(model: Any, start: int, end: int) -> int:
     """Floating-point operations of attention for positions start..end-1: 4 x layers x heads x head size x context, each position reading itself too."""
     config = model.config.get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_pair: float = 4.0 * config.num_hidden_layers * config.num_attention_heads * size
-    return per_pair * (end * (end + 1) - start * (start + 1)) / 2.0
+    per_pair = 4 * int(config.num_hidden_layers * config.num_attention_heads * size)
+    return per_pair * (end * (end + 1) - start * (start + 1)) // 2
 
 
 def context_length(model: Any) -> int | None:

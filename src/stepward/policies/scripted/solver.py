@@ -48,6 +48,7 @@ class Move(StrEnum):
 
 Law = list[tuple[Move, float]]
 
+_MISSTATING = (Move.ARITHMETIC_SLIP, Move.WRONG_OPERAND, Move.WRONG_OPERATION, Move.INVENTED_FACT, Move.CIRCULAR)
 _ENDING = frozenset({Move.ANSWER, Move.LUCKY_ANSWER, Move.PREMATURE_ANSWER, Move.LUCKY_PREMATURE_ANSWER})
 
 
@@ -87,10 +88,10 @@ class ScriptedSolver:
       operand, wrong operation, invented fact, circular) state the next quantity wrongly; where the problem's numbers allow no wrong operand,
       wrong operation or invented fact, an arithmetic slip takes its place. A skipped dependency states the first quantity that cannot be derived
       yet, wrongly. A premature answer ends the solution with a wrong number, or, with chance `lucky`, with the right one.
-    - While something is wrong, no new error is made. With chance `notice` per step the solver repairs the first wrong quantity whose parents are
-      stated and right ("Correction: ..."), and then, step by step without fail, every further one that is repairable; otherwise it goes on,
-      deriving the next quantity from what is stated, and finally answers with the stated value of the asked quantity; if that is wrong it
-      still gives the right answer with chance `lucky`.
+    - While something is wrong, a further error, at the same total chance, is always a premature answer. Otherwise the solver notices with
+      chance `notice` per step: it repairs the first wrong quantity whose parents are stated and right ("Correction: ..."), and then, step by step
+      without fail, every further one that is repairable. Otherwise it goes on, deriving the next quantity from what is stated, and finally
+      answers with the stated value of the asked quantity; if that is wrong it still gives the right answer with chance `lucky`.
 
     Every prefix in the step style has a state, read by the oracle: it need not be this solver's. `value`, `q`, `advantage` and `step_law`
     are exact, with no limit on steps; a `Sampling` whose limits cut solutions off makes truncated trajectories on top. Temperature, top-p and
@@ -220,41 +221,38 @@ class ScriptedSolver:
         """Kinds of next step with their chances, in a fixed order; errors that the numbers do not allow still stand for themselves."""
         stated = desk.stated(state)
         wrong = desk.values.wrong(stated)
-        complete = None not in stated
-        if wrong:
-            repairable = desk.values.repairable(stated, wrong) is not None
-            share = 0.0 if not repairable else 1.0 if state.corrected else self.notice
-            law = [(Move.REPAIR, share)]
-            if not complete:
-                law.append((Move.DERIVE, 1.0 - share))
-            elif state.values[desk.oracle.world.asked] == desk.oracle.world.answer:
-                law.append((Move.ANSWER, 1.0 - share))
-            else:
-                law += [(Move.LUCKY_ANSWER, (1.0 - share) * self.lucky), (Move.ANSWER, (1.0 - share) * (1.0 - self.lucky))]
-            return law
-        return self._clean_law(desk, stated, state.repeated)
+        if not wrong:
+            return self._clean_law(desk, stated, state.repeated)
+        repairable = desk.values.repairable(stated, wrong) is not None
+        if repairable and state.corrected:
+            return [(Move.REPAIR, 1.0)]
+        hazard = sum(desk.values.hazards(stated))
+        share = self.notice if repairable else 0.0
+        law = [(Move.PREMATURE_ANSWER, hazard * (1.0 - self.lucky)), (Move.REPAIR, (1.0 - hazard) * share)]
+        lucky, rest = hazard * self.lucky, (1.0 - hazard) * (1.0 - share)
+        if None in stated:
+            return [*law, (Move.LUCKY_PREMATURE_ANSWER, lucky), (Move.DERIVE, rest)]
+        if state.values[desk.oracle.world.asked] == desk.oracle.world.answer:
+            return [*law, (Move.ANSWER, rest + lucky)]
+        return [*law, (Move.LUCKY_ANSWER, rest * self.lucky + lucky), (Move.ANSWER, rest * (1.0 - self.lucky))]
 
     def _clean_law(self, desk: _Desk, stated: Stated, repeated: bool) -> Law:
         kept = desk.laws.get((stated, repeated))
         if kept is not None:
             return kept
         rates = self.rates
-        again = rates.redundant if any(value is not None for value in stated) and not repeated else 0.0
+        misstates, skips, answers = desk.values.hazards(stated)
+        again = rates.redundant if desk.values.repeatable(stated) and not repeated else 0.0
         rest = 1.0 - again
-        unlucky, lucky = rest * rates.premature_answer * (1.0 - self.lucky), rest * rates.premature_answer * self.lucky
-        law = [(Move.REDUNDANT, again), (Move.PREMATURE_ANSWER, unlucky)]
-        left = 1.0 - rates.premature_answer
+        law = [(Move.REDUNDANT, again), (Move.PREMATURE_ANSWER, rest * answers * (1.0 - self.lucky))]
+        right, lucky = rest * (1.0 - misstates - skips - answers), rest * answers * self.lucky
         if None not in stated:  # being lucky is then to give the answer
-            law = desk.laws[stated, repeated] = [*law, (Move.ANSWER, rest * left + lucky)]
-            return law
-        law.append((Move.LUCKY_PREMATURE_ANSWER, lucky))
-        for move in (Move.ARITHMETIC_SLIP, Move.WRONG_OPERAND, Move.WRONG_OPERATION, Move.INVENTED_FACT, Move.CIRCULAR):
-            law.append((move, rest * getattr(rates, move.value)))
-        left -= rates.misstating
-        if desk.values.skippable(stated) is not None:
-            law.append((Move.SKIPPED_DEPENDENCY, rest * rates.skipped_dependency))
-            left -= rates.skipped_dependency
-        law = desk.laws[stated, repeated] = [*law, (Move.DERIVE, rest * left)]
+            law.append((Move.ANSWER, right + lucky))
+        else:
+            law.append((Move.LUCKY_PREMATURE_ANSWER, lucky))
+            law += [(move, rest * getattr(rates, move.value)) for move in _MISSTATING]
+            law += [(Move.SKIPPED_DEPENDENCY, rest * skips), (Move.DERIVE, right)]
+        desk.laws[stated, repeated] = law
         return law
 
     def _write(self, desk: _Desk, state: State, move: Move, draw: float) -> tuple[Step, State]:

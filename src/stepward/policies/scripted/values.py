@@ -16,13 +16,14 @@ class Values:
     """P(correct final answer | what is stated) for one world; see `ScriptedSolver` for the process.
 
     With s what is stated, W its wrong quantities, e_p, e_s and e_w the rates of premature answers, skipped dependencies and misstated
-    quantities, l = lucky and v = notice:
+    quantities, h = e_p + e_s + e_w, l = lucky and v = notice:
 
-        W empty, all stated:   V(s) = (1 - e_p) + e_p l
-        W empty:               V(s) = e_p l + e_w V(s + next wrong) + e_s V(s + skipped wrong) + (1 - e_p - e_w - e_s) V(s + next right)
-        W not empty:           V(s) = v V(s with the first repairable one right, correcting) + (1 - v) V_on(s)
-                               with v = 1 while correcting and v = 0 when none is repairable
-        V_on(s):               V(s + next as it follows), or when all are stated: 1 if the asked quantity is right, l if not
+        W empty:               V(s) = e_p l + e_w V(s + next wrong) + e_s V(s + skipped wrong) + (1 - h) V(s + next right)
+        W not empty:           V(s) = h l + (1 - h) [v V_fix(s) + (1 - v) V_on(s)], with v = 0 when nothing is repairable;
+                               V(s) = V_fix(s) while correcting, if something is repairable
+        V_fix(s):              V(s with the first repairable quantity right, correcting)
+        V_on(s):               V(s + next as it follows)
+        all stated:            e_s = e_w = 0, and "next" is the answer, which is worth 1 if the asked quantity is right and l if not
 
     A redundant step changes nothing, so it drops out. Where no quantity can be skipped, e_s = 0. How wrong a quantity is does not matter:
     every operation is affine, so with one new error at a time the same quantities come out wrong for every wrong value; 1 too high stands for all.
@@ -60,32 +61,34 @@ class Values:
                 return place
         return None
 
+    def hazards(self, stated: Stated) -> tuple[float, float, float]:
+        """Rates of a misstated quantity, a skipped dependency and a premature answer, as far as they are possible here."""
+        if None not in stated:
+            return 0.0, 0.0, self.rates.premature_answer
+        skips = 0.0 if self.skippable(stated) is None else self.rates.skipped_dependency
+        return self.rates.misstating, skips, self.rates.premature_answer
+
     def _clean(self, stated: Stated) -> float:
-        rates, world = self.rates, self.oracle.world
-        answered = rates.premature_answer * self.lucky
-        place = next((place for place, value in enumerate(stated) if value is None), None)
-        if place is None:
-            return (1.0 - rates.premature_answer) + answered
-        truth = world.quantities[world.plan[place]].value
-        skipped = self.skippable(stated)
-        skip_rate = 0.0 if skipped is None else rates.skipped_dependency
-        total = answered + (1.0 - rates.premature_answer - rates.misstating - skip_rate) * self._value(_put(stated, place, truth), False)
-        if rates.misstating:
-            total += rates.misstating * self._value(_put(stated, place, truth + 1), False)
-        if skip_rate and skipped is not None:
-            total += skip_rate * self._value(_put(stated, skipped, world.quantities[world.plan[skipped]].value + 1), False)
+        world = self.oracle.world
+        misstates, skips, answers = self.hazards(stated)
+        total = answers * self.lucky + (1.0 - misstates - skips - answers) * self._go_on(stated)
+        if misstates:
+            place = stated.index(None)
+            total += misstates * self._value(_put(stated, place, world.quantities[world.plan[place]].value + 1), False)
+        skipped = self.skippable(stated) if skips else None
+        if skipped is not None:
+            total += skips * self._value(_put(stated, skipped, world.quantities[world.plan[skipped]].value + 1), False)
         return total
 
     def _dirty(self, stated: Stated, wrong: list[int], correcting: bool) -> float:
         world = self.oracle.world
         place = self.repairable(stated, wrong)
-        share = 0.0 if place is None else 1.0 if correcting else self.notice
-        total = 0.0
-        if share and place is not None:
-            total += share * self._value(_put(stated, place, world.quantities[world.plan[place]].value), True)
-        if share < 1.0:
-            total += (1.0 - share) * self._go_on(stated)
-        return total
+        repaired = 0.0 if place is None else self._value(_put(stated, place, world.quantities[world.plan[place]].value), True)
+        if correcting and place is not None:
+            return repaired
+        share = 0.0 if place is None else self.notice
+        hazard = sum(self.hazards(stated))
+        return hazard * self.lucky + (1.0 - hazard) * (share * repaired + (1.0 - share) * self._go_on(stated))
 
     def _go_on(self, stated: Stated) -> float:
         world = self.oracle.world
@@ -101,6 +104,12 @@ class Values:
         quantities, plan = self.oracle.world.quantities, self.oracle.world.plan
         missing = {plan[place] for place, value in enumerate(stated) if value is None}
         return next((place for place, index in enumerate(plan) if index in missing and not missing.isdisjoint(quantities[index].parents)), None)
+
+    def repeatable(self, stated: Stated) -> bool:
+        """Whether some step could be repeated: a stated quantity whose parents are known."""
+        quantities, plan = self.oracle.world.quantities, self.oracle.world.plan
+        missing = {plan[place] for place, value in enumerate(stated) if value is None}
+        return any(value is not None and missing.isdisjoint(quantities[plan[place]].parents) for place, value in enumerate(stated))
 
 
 def _put(stated: Stated, place: int, value: Number | None) -> Stated:

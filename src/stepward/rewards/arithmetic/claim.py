@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from stepward.rewards.arithmetic.side import Side, left_side, right_side
 from stepward.rewards.arithmetic.token import Kind, Token, tokenize
@@ -55,7 +56,7 @@ def extract(text: str) -> list[Claim]:
 def _annotation(text: str, note: Token) -> Iterator[Claim]:
     inside = tokenize(text, note.start + 2, note.end - 2)
     signs = [index for index, token in enumerate(inside) if token.kind is Kind.RELATION]
-    for at, upto in zip(signs, [*signs[1:], len(inside)], strict=True):
+    for at, upto in zip(signs, [*signs[1:], len(inside)], strict=False):
         begin = max((sign for sign in signs if sign < at), default=-1) + 1
         left, right = (tuple(token for token in part if token.kind is not Kind.GLUE) for part in (inside[begin:at], inside[at + 1 : upto]))
         if inside[at].text != "?" and left and right and (_bears_operator(left) or _bears_operator(right)):
@@ -76,11 +77,11 @@ def _prose(text: str, tokens: Sequence[Token]) -> Iterator[Claim]:
 
 
 def _judgeable(text: str, relation: str, left: Side, right: Side) -> Claim:
-    obstacle = left.obstacle and f"the left side {left.obstacle}" or right.obstacle and f"the right side {right.obstacle}"
+    obstacle = (left.obstacle and f"the left side {left.obstacle}") or (right.obstacle and f"the right side {right.obstacle}")
     claim = _claim(text, relation, left.tokens, right.tokens, trail=right.trail)
     caution = left.caution or right.caution
     if not obstacle and not _bears_operator(left.tokens):
-        if left.bounded or claim.span[0] and re.search(r"[\w)\]}]\s*$", text[max(0, claim.span[0] - 6) : claim.span[0]]):
+        if left.bounded or (claim.span[0] and re.search(r"[\w)\]}]\s*$", text[max(0, claim.span[0] - 6) : claim.span[0]])):
             caution = "the left side is a single number"
         if any(token.kind is Kind.WORD for token in left.tokens):
             caution = "the left side names a quantity"
@@ -99,13 +100,14 @@ def _claim(text: str, relation: str, left: tuple[Token, ...], right: tuple[Token
     words = [token.text for token in left + right if token.kind is Kind.WORD]
     scale = next((word for word in words if word.lower() in SCALE_WORDS), "")
     units = tuple(dict.fromkeys(unit for unit in map(singular, (*words, *trail[:2])) if unit in CONVERTIBLE))
-    if "$" in text[start:end] and "dollar" not in units and any(CONVERTIBLE[unit] == "money" for unit in units):
+    if "$" in text[start:end] and "dollar" not in units and any("money" in CONVERTIBLE[unit] for unit in units):
         units = (*units, "dollar")
-    families = [CONVERTIBLE[unit] for unit in units]
     caution = ""
-    if len(set(families)) < len(families):
+    if any(CONVERTIBLE[a] & CONVERTIBLE[b] for a, b in combinations(units, 2)):
         caution = "units that convert into each other"
-    elif not annotation and any(_divides_by_name(left + right, index) for index in range(len(left + right) - 1)):
+    elif _adds_unlike(left) or _adds_unlike(right):
+        caution = "unlike quantities are added"
+    elif _divides_by_name(text, left + right, {singular(word) for word in (*words, *trail)}):
         caution = "a quantity named in words"
     return Claim(
         text=text[start:end],
@@ -120,9 +122,30 @@ def _claim(text: str, relation: str, left: tuple[Token, ...], right: tuple[Token
     )
 
 
-def _divides_by_name(tokens: tuple[Token, ...], index: int) -> bool:
-    token, following = tokens[index], tokens[index + 1]
-    return token.kind is Kind.OPERATOR and token.text == "/" and following.kind is Kind.WORD and singular(following.text) not in CONVERTIBLE and singular(following.text) not in DENOMINATORS
+def _adds_unlike(tokens: Sequence[Token]) -> bool:
+    """Whether terms of a sum name different things ("3 pencils + 1 eraser"): such a side may be an equation about their prices."""
+    if not any(token.kind is Kind.WORD for token in tokens):
+        return False
+    terms: list[set[str]] = [set()]
+    depth = 0
+    for token in tokens:
+        depth += (token.kind is Kind.OPEN) - (token.kind is Kind.CLOSE)
+        if token.kind is Kind.OPERATOR and token.text in "+-" and depth == 0:
+            terms.append(set())
+        elif token.kind is Kind.WORD and token.text != "degree":
+            terms[-1].add(singular(token.text))
+    return any(term != terms[0] for term in terms)
+
+
+def _divides_by_name(text: str, tokens: Sequence[Token], names: set[str]) -> bool:
+    """Whether a number is divided by a word that is no unit ("50 / total"); in "$3/apple" and "4 legs/spider" it is one."""
+    for before, slash, word in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if slash.text == "/" and word.kind is Kind.WORD and before.kind is not Kind.WORD and text[max(0, before.start - 1)] not in "$£€":
+            name = singular(word.text)
+            known = name in CONVERTIBLE or name in DENOMINATORS or sum(singular(token.text) == name for token in tokens) > 1
+            if not known and (name not in names or text.count(word.text) < 2):
+                return True
+    return False
 
 
 def _repeats(claim: Claim, annotations: Sequence[Claim]) -> bool:
@@ -142,5 +165,8 @@ def _holds_number(tokens: Sequence[Token]) -> bool:
 
 
 def _bears_operator(tokens: Sequence[Token]) -> bool:
-    """Whether there is something to compute; a leading sign is not."""
-    return any(token.kind in _BEARS_OPERATOR and not (index == 0 and token.text in "+-") for index, token in enumerate(tokens))
+    """Whether there is something to compute; a leading sign and the slash of a unit are not."""
+    return any(
+        token.kind in _BEARS_OPERATOR and not (index == 0 and token.text in "+-") and not (index + 1 < len(tokens) and tokens[index + 1].kind is Kind.WORD)
+        for index, token in enumerate(tokens)
+    )

@@ -51,7 +51,7 @@ def excuse(claim: Claim, left: Expression, right: Expression) -> str:
     Raises: Unreadable.
     """
     l, r = value_of(left), value_of(right)  # noqa: E741
-    lefts, rights = list(_values(claim.left)), list(_values(claim.right))
+    lefts, rights = list(_values(claim.left, dash=not claim.annotation)), list(_values(claim.right, dash=False))
     for a in lefts:
         for b in rights:
             if reading := _agree(a, b, right) or _agree(b, a, left):
@@ -62,17 +62,19 @@ def excuse(claim: Claim, left: Expression, right: Expression) -> str:
             return "the sides differ by a power of ten, as dollars and cents do"
         if claim.units and (ratio in CONVERSION_RATIOS or 1 / ratio in CONVERSION_RATIOS):
             return "the sides differ by a unit's ratio"
-    if _is_share(left, l, claim.left) and abs(r) > 1 or _is_share(right, r, claim.right) and abs(l) > 1:
+    if (_is_share(left, l, claim.left) and abs(r) > 1) or (_is_share(right, r, claim.right) and abs(l) > 1):
         return "a share of an unnamed whole"
-    if l in _spines(right) or r in _spines(left):
+    if isinstance(left, Operation) and l in _edges(right):
         return "a running total written with equals signs"
     return ""
 
 
-def _values(tokens: Sequence[Token]) -> Iterator[_Value]:
-    """The values of one side under every grouping, meaning of % and exactness of decimals that differ."""
+def _values(tokens: Sequence[Token], *, dash: bool) -> Iterator[_Value]:
+    """The values of one side under every grouping, meaning of % and exactness of decimals that differ; `dash`: a leading one may be punctuation."""
     kinds = {token.kind for token in tokens}
     for grouping in Grouping:
+        if grouping is Grouping.LEADING_DASH and not dash:
+            continue
         try:
             expression = parse(tokens, grouping)
         except Unreadable:
@@ -120,13 +122,16 @@ def _coarsest(value: Fraction, numeral: Numeral, unit: Fraction) -> Fraction:
 
 
 def _is_share(expression: Expression, value: Fraction, tokens: Sequence[Token]) -> bool:
-    """Whether the side is a part of one: 3/4, 100% - 20%."""
-    if not 0 < value <= 1 or not isinstance(expression, Operation | Percent):
+    """Whether the side is a part of a whole: 3/4, 100% - 20%."""
+    if not isinstance(expression, Operation | Percent):
         return False
-    return any(token.kind in (Kind.PERCENT, Kind.FRACTION, Kind.GLYPH) or token.text == "/" for token in tokens)
+    numbers = sum(token.kind is Kind.NUMBER for token in tokens)
+    if numbers == sum(token.kind is Kind.PERCENT for token in tokens):
+        return True
+    return 0 < value < 1 and any(token.kind in (Kind.PERCENT, Kind.FRACTION, Kind.GLYPH) or token.text == "/" for token in tokens)
 
 
-def _spines(expression: Expression) -> set[Fraction]:
+def _edges(expression: Expression) -> set[Fraction]:
     """Values of the parts at the outer edges of a computation: in 8*2 both 8 and 2."""
     found: set[Fraction] = set()
     for edge in ("left", "right"):

@@ -14,7 +14,6 @@ MAX_UNIT_WORDS = 4  # in a row
 
 _TRANSPARENT = frozenset({Kind.GLUE, Kind.NOTE})
 _BORDERS = frozenset({Kind.BREAK, Kind.NEWLINE, Kind.RELATION, Kind.COMMA, Kind.COLON, Kind.STOP})
-_NAMES = frozenset({"the", "number", "no"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,8 @@ class Side:
 def left_side(tokens: Sequence[Token], at: int) -> Side:
     """The expression that ends just before the relation sign tokens[at]."""
     index = at - 1
-    if index >= 0 and tokens[index].kind is Kind.NEWLINE or (index >= 0 and tokens[index].text.startswith("\\\\")):
+    while index >= 0 and (tokens[index].kind is Kind.NEWLINE or tokens[index].text == "&" or tokens[index].text.startswith("\\\\")):
         index -= 1  # a chain that goes on in the next line
-        if index >= 0 and tokens[index].text.startswith("\\\\"):
-            index -= 1
     collected: list[Token] = []
     depth = 0
     border = ""
@@ -111,8 +108,10 @@ def _left_border(tokens: Sequence[Token], index: int, first: Token) -> tuple[str
         return "", ("a word before a sign" if dash else "as" if border.text == "as" else "")
     before = next((tokens[k] for k in range(index - 1, max(-1, index - 4), -1) if tokens[k].kind not in _TRANSPARENT), None)
     if border.kind is Kind.OPEN:
-        if before is not None and before.kind not in (Kind.STOP, Kind.WORD, Kind.BREAK, Kind.NEWLINE, Kind.COMMA, Kind.COLON, Kind.RELATION) and not (
-            before.kind in OPERAND_END and before.end < border.start
+        if (
+            before is not None
+            and before.kind not in (Kind.STOP, Kind.WORD, Kind.BREAK, Kind.NEWLINE, Kind.COMMA, Kind.COLON, Kind.RELATION)
+            and not (before.kind in OPERAND_END and before.end < border.start)
         ):
             return "inside a bracket that is part of more", ""
         if before is not None and before.kind is Kind.WORD and before.end == border.start:
@@ -128,7 +127,13 @@ def _left_border(tokens: Sequence[Token], index: int, first: Token) -> tuple[str
     if border.kind is Kind.NEWLINE:
         if before is not None and before.kind in (Kind.OPERATOR, Kind.RELATION, Kind.OF, Kind.FRACTION):
             return "goes on from the line above", ""
-        return ("begins with '+'", "") if dash and first.text == "+" and before is not None and before.kind in OPERAND_END else ("", "a dash begins the line" if dash else "")
+        return (
+            ("begins with '+'", "")
+            if dash and first.text == "+" and before is not None and before.kind in OPERAND_END
+            else ("", "a dash begins the line" if dash else "")
+        )
+    if before is not None and before.kind in (Kind.OPERATOR, Kind.OF, Kind.FRACTION) and before.text != "bullet":
+        return "goes on from before", ""
     if glued and border.text in "#[":
         return f"follows {border.text!r}", ""
     return "", ""
@@ -225,7 +230,13 @@ def _right_border(tokens: Sequence[Token], index: int) -> tuple[str, str, tuple[
     if words and words[0] in RIGHT_BLOCKERS:
         return f"followed by {words[0]!r}", "", words
     after = tokens[ahead] if ahead < len(tokens) else None
-    if words and after is not None and after.kind in OPERAND_START and after.kind is not Kind.OPEN and any(word in ("and", "to", "or", "per", "for") or singular(word) in CONVERTIBLE for word in words):
+    if (
+        words
+        and after is not None
+        and after.kind in OPERAND_START
+        and after.kind is not Kind.OPEN
+        and any(word in ("and", "to", "or", "per", "for") or singular(word) in CONVERTIBLE for word in words)
+    ):
         return f"followed by {' '.join(words)} {after.text[:20]}", "", words
     if border is None:
         return "", "", words

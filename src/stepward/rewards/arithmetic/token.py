@@ -48,7 +48,23 @@ class Token(NamedTuple):
 OPERAND_START = frozenset({Kind.NUMBER, Kind.GLYPH, Kind.FRACTION, Kind.OPEN})
 OPERAND_END = frozenset({Kind.NUMBER, Kind.GLYPH, Kind.CLOSE, Kind.BRACE_CLOSE, Kind.PERCENT, Kind.SUPERSCRIPT})
 
-_GLYPHS = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}
+_GLYPHS = {
+    "½": "1/2",
+    "⅓": "1/3",
+    "⅔": "2/3",
+    "¼": "1/4",
+    "¾": "3/4",
+    "⅕": "1/5",
+    "⅖": "2/5",
+    "⅗": "3/5",
+    "⅘": "4/5",
+    "⅙": "1/6",
+    "⅚": "5/6",
+    "⅛": "1/8",
+    "⅜": "3/8",
+    "⅝": "5/8",
+    "⅞": "7/8",
+}
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 _PATTERN = re.compile(
@@ -118,7 +134,9 @@ def tokenize(text: str, start: int = 0, end: int | None = None) -> list[Token]:
             good = len(literal) <= MAX_NUMERAL and not (len(literal) > 1 and literal[0] == "0" and literal[1] != ".")
             tokens.append(Token(Kind.NUMBER if good else Kind.OTHER, literal, a, b))
         elif group in _TEXT_OF:
-            bullet = group in ("times", "minus", "plus") and match[0] in "*-–+" and text[b : b + 1].isspace() and (not tokens or tokens[-1].kind == Kind.NEWLINE)
+            bullet = (
+                group in ("times", "minus", "plus") and match[0] in "*-–+" and text[b : b + 1].isspace() and (not tokens or tokens[-1].kind == Kind.NEWLINE)
+            )
             continues = bullet and len(tokens) > 1 and tokens[-2].kind in OPERAND_END and match[0] != "-"
             tokens.append(Token(Kind.BREAK if bullet and not continues else Kind.OPERATOR, "bullet" if bullet else _TEXT_OF[group], a, b))
         elif group in _RELATION_OF:
@@ -143,7 +161,7 @@ def tokenize(text: str, start: int = 0, end: int | None = None) -> list[Token]:
             tokens.append(Token(Kind.WORD, match[0][match[0].index("{") + 1 : -1].strip(), a, b))
         else:
             tokens.append(Token(_KIND_OF[group], match[0], a, b))
-    return _resolve_braces(tokens)
+    return _drop_comments(_resolve_braces(tokens))
 
 
 def _is_power(text: str, a: int, b: int) -> bool:
@@ -186,7 +204,7 @@ def _word(text: str, a: int, b: int, tail: bool, previous: Token | None) -> Toke
 
 
 def _resolve_braces(tokens: list[Token]) -> list[Token]:
-    """Keep the braces that are arguments of ^ and \\frac; make the others transparent."""
+    """Keep the braces that are arguments of ^ and \\frac; make those of \\text and \\boxed transparent, and those of unknown commands unreadable."""
     if not any(token.kind in (Kind.BRACE_OPEN, Kind.BRACE_CLOSE) for token in tokens):
         return tokens
     resolved = list(tokens)
@@ -202,14 +220,31 @@ def _resolve_braces(tokens: list[Token]) -> list[Token]:
                 continue
             opened, role = stack.pop()
             if not role:
-                resolved[opened] = tokens[opened]._replace(kind=Kind.GLUE)
-                resolved[index] = token._replace(kind=Kind.GLUE)
+                kind = Kind.GLUE if opened and tokens[opened - 1].kind is Kind.GLUE and tokens[opened - 1].text[0] == "\\" else Kind.OTHER
+                resolved[opened], resolved[index] = tokens[opened]._replace(kind=kind), token._replace(kind=kind)
             expected = "denominator" if role == "numerator" else ""
         else:
             expected = "numerator" if token.kind == Kind.FRACTION else "exponent" if token.kind == Kind.OPERATOR and token.text == "^" else ""
     for opened, _ in stack:
         resolved[opened] = tokens[opened]._replace(kind=Kind.OTHER)
     return resolved
+
+
+def _drop_comments(tokens: list[Token]) -> list[Token]:
+    """Make brackets transparent that hold words only and stand apart behind an operand: $20 (cost of a ticket) - $2."""
+    for index, token in enumerate(tokens):
+        if token.kind is not Kind.OPEN or not index or (tokens[index - 1].end == token.start and tokens[index - 1].kind is not Kind.GLUE):
+            continue
+        before = index - 1
+        while before >= 0 and tokens[before].kind is Kind.GLUE:
+            before -= 1
+        end = index + 1
+        while end < len(tokens) and end - index < 12 and tokens[end].kind in (Kind.WORD, Kind.STOP, Kind.COMMA):
+            end += 1
+        behind_operand = before >= 0 and tokens[before].kind in OPERAND_END | {Kind.WORD}
+        if behind_operand and end > index + 1 and end < len(tokens) and tokens[end].kind is Kind.CLOSE:
+            tokens[index : end + 1] = [inside._replace(kind=Kind.GLUE) for inside in tokens[index : end + 1]]
+    return tokens
 
 
 def numeral(token: Token) -> tuple[Fraction, int]:

@@ -1,0 +1,53 @@
+"""load_policy: a policy from the string that a user types. The one registry of policies; each is imported only when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stepward.core import InputError, Policy
+
+TINY = Path(__file__).with_name("tiny")
+_FORMS = "tiny, scripted:grade-school, hf:FOLDER_OR_ID, http://HOST:PORT/v1 or https://HOST/v1 (with a model name)"
+
+
+def load_policy(spec: str, *, model_name: str | None = None, **options: Any) -> Policy:
+    """The policy that `spec` names; `options` go to it as keyword arguments.
+
+    tiny: the model shipped in this package. scripted:grade-school: the stochastic solver of the grade-school environment. hf:FOLDER_OR_ID: a
+    transformers causal language model. http://..., https://...: an OpenAI-compatible server, whose model is `model_name`.
+
+    Raises: InputError for an unknown form, listing the known ones.
+    """
+    if spec.startswith(("http://", "https://")):
+        from stepward.policies.http import HttpPolicy
+
+        if not model_name:
+            raise InputError(f"policy {spec!r} needs the name of the server's model; give --model-name (model_name=...)")
+        return HttpPolicy(spec, model_name, **options)
+    if model_name is not None:
+        raise InputError(f"model_name={model_name!r} belongs to http policies; policy {spec!r} takes none")
+    kind, _, rest = spec.partition(":")
+    if spec == "tiny":
+        from stepward.policies.local import LocalPolicy
+
+        return LocalPolicy.from_pretrained(tiny_folder(), **options)
+    if kind == "hf" and rest:
+        from stepward.policies.local import LocalPolicy
+
+        return LocalPolicy.from_pretrained(rest, **options)
+    if spec == "scripted:grade-school":
+        from stepward.policies.scripted import ScriptedSolver
+
+        return ScriptedSolver(**options)
+    raise InputError(f"unknown policy {spec!r}; the forms are {_FORMS}")
+
+
+def tiny_folder() -> Path:
+    """The folder of the shipped tiny policy: a Llama that transformers loads.
+
+    Raises: InputError where the installation lacks it.
+    """
+    if not (TINY / "config.json").exists():
+        raise InputError("this installation lacks the shipped tiny policy; install the wheel, or make it with recipes/train_tiny_policy.py")
+    return TINY

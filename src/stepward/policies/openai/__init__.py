@@ -1,0 +1,1 @@
+"""The parts of the HTTP policy: the connection, the request bodies, and reading what a server wrote."""

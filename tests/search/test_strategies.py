@@ -1,0 +1,160 @@
+"""Search strategies with exact scores, where their accuracy is known."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from stepward.core import InputError, Problem, RequestFailed, Sampling, Search, SearchResult, StepScores, Trajectory, Until
+from stepward.environments.grade_school import GradeSchool
+from stepward.policies.scripted import ErrorRates, ScriptedSolver
+from stepward.search import BestOfN, Majority, StepBeam, WeightedBestOfN
+from stepward.search.load import load_search
+from stepward.testing import check_search
+
+WORLD = GradeSchool()
+SOLVER = ScriptedSolver(rates=ErrorRates.scaled(2.0), notice=0.1, lucky=0.0)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A reward model that knows the exact value of every prefix; optionally behind a map, or failing on some trajectories."""
+
+    transform: Any = None
+    fail_every: int = 0
+    fingerprint: str = "exact"
+    granularity: Literal["step"] = "step"
+    scale: Literal["logit"] = "logit"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        if self.fail_every and int(trajectory.key[:4], 16) % self.fail_every == 0:
+            raise RequestFailed("no answer")
+        values = np.array([SOLVER.value(prefix) for prefix in trajectory.prefixes()])
+        return StepScores(self.transform(values) if self.transform else values, scale="logit")
+
+
+def results(search: Search, problems: list[Problem]) -> list[SearchResult]:
+    async def run() -> list[SearchResult]:
+        return list(await asyncio.gather(*(search.search(problem) for problem in problems)))
+
+    return asyncio.run(run())
+
+
+def right(found: list[SearchResult]) -> np.ndarray[Any, Any]:
+    async def run() -> list[float]:
+        return [(await WORLD.grade(result.chosen)).value or 0.0 for result in found if result.chosen is not None]
+
+    return np.array(asyncio.run(run()))
+
+
+PROBLEMS = list(WORLD.problems(3, 150, split="dev"))
+
+
+def test_best_of_n_with_the_exact_outcome_solves_what_any_sample_solves() -> None:
+    """E[correct] = mean of 1 - (1 - V)^n, V the policy's chance on the bare problem."""
+    n = 4
+    search = BestOfN(policy=SOLVER, environment=WORLD, model=Exact(), n=n, aggregation="last")
+    chance = np.array([1 - (1 - SOLVER.value(Trajectory(problem))) ** n for problem in PROBLEMS])
+    found = right(results(search, PROBLEMS))
+    assert abs((found - chance).mean()) < 3 * math.sqrt((chance * (1 - chance)).sum()) / len(PROBLEMS)
+
+
+def test_one_sample_is_right_with_the_policys_own_chance() -> None:
+    search = Majority(policy=SOLVER, environment=WORLD, n=1)
+    chance = np.array([SOLVER.value(Trajectory(problem)) for problem in PROBLEMS])
+    found = right(results(search, PROBLEMS))
+    assert abs((found - chance).mean()) < 3 * math.sqrt((chance * (1 - chance)).sum()) / len(PROBLEMS)
+
+
+def test_best_of_n_does_not_change_under_increasing_maps_of_the_scores() -> None:
+    plain, mapped = (
+        results(BestOfN(policy=SOLVER, environment=WORLD, model=Exact(transform), n=6, aggregation="last"), PROBLEMS[:40])
+        for transform in (None, lambda values: 7.0 * values**3 - 2.0)
+    )
+    assert [a.chosen for a in plain] == [b.chosen for b in mapped]
+
+
+def test_beam_with_exact_values_beats_best_of_n_at_equal_width() -> None:
+    """Value-guided steps avoid errors that best-of-n must be lucky to avoid; 95 % interval of the paired difference above zero."""
+    beam = right(results(StepBeam(policy=SOLVER, environment=WORLD, model=Exact(), width=2, expansions=2, aggregation="last"), PROBLEMS))
+    sampled = right(results(BestOfN(policy=SOLVER, environment=WORLD, model=Exact(), n=4, aggregation="last"), PROBLEMS))
+    difference = beam - sampled
+    assert difference.mean() - 1.96 * difference.std(ddof=1) / math.sqrt(len(difference)) > 0
+
+
+def test_a_beam_without_expansions_is_independent_chains() -> None:
+    """width = k, expansions = 1: k chains; each first step is one of the k first draws, and no node has two children but the root."""
+    for result in results(StepBeam(policy=SOLVER, environment=WORLD, model=Exact(), width=4, expansions=1, aggregation="last"), PROBLEMS[:20]):
+        assert len(result.tree.root.children) == 4
+        assert all(len(node.children) <= 1 for node in result.tree if node.parent is not None)
+        assert len(result.tree.ends) == 4
+
+
+def test_equal_siblings_of_a_beam_get_children_of_their_own() -> None:
+    """Two equal first steps must not be extended by the same draws."""
+    sure = ScriptedSolver(rates=ErrorRates(**{name: 0.0 for name in ErrorRates.__dataclass_fields__} | {"arithmetic_slip": 0.5}), notice=0.0, lucky=0.0)
+    found = 0
+    for problem in PROBLEMS[:30]:
+        result = results(StepBeam(policy=sure, environment=WORLD, model=Exact(), width=4, expansions=1, aggregation="last"), [problem])[0]
+        first = [node for node in result.tree.root.children if node.trajectory.key == result.tree.root.children[0].trajectory.key and node.children]
+        texts = {node.children[0].trajectory.text for node in first}
+        found += len(first) > 1 and len(texts) > 1
+    assert found > 0
+
+
+def test_a_candidate_that_cannot_be_scored_never_wins_and_is_counted() -> None:
+    for result in results(BestOfN(policy=SOLVER, environment=WORLD, model=Exact(fail_every=3), n=8, aggregation="last"), PROBLEMS[:30]):
+        unscored = [node for node in result.tree.ends if math.isnan(node.value)]
+        assert result.source["n_unscored"] == len(unscored)
+        assert all("no answer" in (node.reason or "") for node in unscored)
+        assert result.chosen is None or result.chosen.key not in {node.trajectory.key for node in unscored}
+
+
+def test_nothing_scored_is_no_choice_with_a_reason() -> None:
+    result = results(BestOfN(policy=SOLVER, environment=WORLD, model=Exact(fail_every=1), n=4), PROBLEMS[:1])[0]
+    assert result.chosen is None
+    assert "no answer" in (result.reason or "")
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A policy whose server is gone."""
+
+    fingerprint: str = "gone"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        raise RequestFailed("connection refused")
+
+
+@pytest.mark.parametrize("strategy", ["majority", "best-of-n", "weighted", "beam"])
+def test_a_policy_that_fails_gives_a_result_with_the_reason(strategy: str) -> None:
+    search = load_search(strategy, policy=Gone(), environment=WORLD, model=Exact(), n=4)
+    result = results(search, PROBLEMS[:1])[0]
+    assert result.chosen is None
+    assert "connection refused" in (result.reason or "")
+
+
+@pytest.mark.parametrize("strategy", ["majority", "best-of-n", "weighted", "beam"])
+def test_every_strategy_keeps_its_promises(strategy: str) -> None:
+    check_search(load_search(strategy, policy=SOLVER, environment=WORLD, model=Exact(), n=4, width=2, aggregation="last"), PROBLEMS[:4])
+
+
+def test_usage_counts_every_written_token_once() -> None:
+    result = results(WeightedBestOfN(policy=SOLVER, environment=WORLD, model=Exact(), n=5, aggregation="last"), PROBLEMS[:1])[0]
+    assert result.usage.policy_tokens == sum(step.n_tokens or 0 for node in result.tree.ends for step in node.trajectory.steps)
+
+
+def test_mistaken_requests_are_refused() -> None:
+    with pytest.raises(InputError, match="unknown strategy 'mcts'"):
+        load_search("mcts", policy=SOLVER, environment=WORLD)
+    with pytest.raises(InputError, match="needs a reward model"):
+        load_search("best-of-n", policy=SOLVER, environment=WORLD)
+    with pytest.raises(InputError, match="multiple of 3"):
+        load_search("beam", policy=SOLVER, environment=WORLD, model=Exact(), n=16, width=3)
+    with pytest.raises(InputError, match="at least 1"):
+        Majority(policy=SOLVER, environment=WORLD, n=0)
