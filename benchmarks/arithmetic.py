@@ -105,11 +105,8 @@ def gold(data: Path, name: str, show: bool = False) -> dict[str, Any]:
                     counts["perturbed_integers"] += only_integers
                     counts["noticed_integers"] += noticed and only_integers
                     if show and not noticed:
-                        print(
-                            "  MISSED",
-                            altered[number.start - 30 : number.end + 10],
-                            [check(claim).reason for claim in extract(altered) if claim.span[0] == judged.claim.span[0]],
-                        )
+                        reasons = [check(claim).reason for claim in extract(altered) if claim.span[0] == judged.claim.span[0]]
+                        print("  MISSED", altered[max(0, number.start - 30) : number.end + 10], reasons)
     return dict(counts) | {
         "decided_share": counts["decided_with_equals"] / max(1, counts["steps_with_equals"]),
         "perturbation_noticed": counts["noticed"] / max(1, counts["perturbed"]),

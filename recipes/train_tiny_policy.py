@@ -218,14 +218,24 @@ def train(run: TinyRun, out: Path, *, steps: int) -> None:
                 opt.zero_grad(set_to_none=True)
             step += 1
             tokens += int((ids != tokenizer.pad_token_id).sum())
-            smooth = float(loss) if smooth == 0.0 else 0.98 * smooth + 0.02 * float(loss)
+            value = float(loss.detach())
+            smooth = value if smooth == 0.0 else 0.98 * smooth + 0.02 * value
         now = time.monotonic()
-        line = {"step": step, "loss": round(smooth, 4), "tokens": tokens, "tokens_per_s": round((tokens - counted) / (now - shown)), "minutes": round((now - began) / 60, 1)}
+        line = {
+            "step": step,
+            "loss": round(smooth, 4),
+            "tokens": tokens,
+            "tokens_per_s": round((tokens - counted) / (now - shown)),
+            "minutes": round((now - began) / 60, 1),
+        }
         shown, counted = now, tokens
         over = step >= steps
         if over or (step // run.pool) % 10 == 0:
             line |= pass_at_1(model, tokenizer, run)
-            torch.save({"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step, "spent_s": time.monotonic() - began, "tokens": tokens}, state_file)
+            torch.save(
+                {"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step, "spent_s": time.monotonic() - began, "tokens": tokens},
+                state_file,
+            )
             save(model, tokenizer, out / "model")
         print(json.dumps(line), flush=True)
         if over or math.isnan(smooth):

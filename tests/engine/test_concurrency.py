@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from stepward.core import StopRun
 from stepward.core.errors import ContextOverflow, InputError, MissingExtra, RequestFailed
-from stepward.engine.concurrency import Failure, StopRun, run_all
+from stepward.engine.concurrency import Failure, run_all
 
 
 def test_results_come_in_the_order_of_the_items_and_never_more_than_limit_run() -> None:

@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from tests.policies.servers import Behaviour, Server, chat, completion, serving
 
 from stepward.core import ContextOverflow, InputError, Policy, Problem, RequestFailed, Sampling, Step, Trajectory, Until, metered
 from stepward.engine.retry import Retry
 from stepward.policies.http import HttpPolicy
 from stepward.policies.load import load_policy
-from tests.policies.servers import Behaviour, Server, chat, completion, serving
 
 SOLUTION = "3 + 4 = 7.\n\n7 * 2 = 14.\n\nThe answer is 14."
 STEPS = ["3 + 4 = 7.", "7 * 2 = 14.", "The answer is 14."]
@@ -238,7 +238,12 @@ def test_fingerprint_names_the_model_not_the_address() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    for arguments, options in ((("localhost:8000", "m"), {}), (("http://a", ""), {}), (("http://a", "m"), {"api": "grpc"}), (("http://a", "m"), {"separator": ""})):
+    for arguments, options in (
+        (("localhost:8000", "m"), {}),
+        (("http://a", ""), {}),
+        (("http://a", "m"), {"api": "grpc"}),
+        (("http://a", "m"), {"separator": ""}),
+    ):
         with pytest.raises(InputError):
             HttpPolicy(*arguments, **options)
     for options in ({"n": 0}, {"prefix": Trajectory(START.problem, finished=True)}, {"prefix": Trajectory(Problem("look", images=("a.png",)))}):

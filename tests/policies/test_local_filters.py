@@ -14,9 +14,7 @@ GRID = (np.arange(N) + 0.5) / N  # evenly spread uniform numbers give exact freq
 
 
 def frequencies(*, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
-    tokens, _ = draw_tokens(
-        LOGITS.expand(N, 4), GRID, temperature=np.full(N, temperature), top_k=np.full(N, top_k, dtype=np.int64), top_p=np.full(N, top_p)
-    )
+    tokens, _ = draw_tokens(LOGITS.expand(N, 4), GRID, temperature=np.full(N, temperature), top_k=np.full(N, top_k, dtype=np.int64), top_p=np.full(N, top_p))
     return np.bincount(tokens, minlength=4) / N
 
 

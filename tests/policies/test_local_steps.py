@@ -47,9 +47,7 @@ class Dictated:
 
 def written(pieces: Sequence[str], *, until: Until = Until.END, n_steps: int = 0, max_length: int = 1000, **limits: int) -> Draw:
     pool = Pool(Dictated(pieces), rendering(), max_rows=1)
-    request = Request(
-        prompt=(7,), ids=(7,), key="k", n_steps=n_steps, n_tokens=0, n=1, draw=0, until=until, sampling=Sampling(**limits), max_length=max_length
-    )
+    request = Request(prompt=(7,), ids=(7,), key="k", n_steps=n_steps, n_tokens=0, n=1, draw=0, until=until, sampling=Sampling(**limits), max_length=max_length)
     pool.add(request)
     while not pool.idle:
         pool.advance()

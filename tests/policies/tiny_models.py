@@ -44,7 +44,9 @@ def metaspace() -> Any:
 def word_level() -> Any:
     """Whole words that carry their leading space, digits as tokens, line breaks as tokens; decoding joins them as they are."""
     pieces = Regex(r" ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]|\n| ")
-    words = sorted({text[a:b] for text in CORPUS for text, (a, b) in pre_tokenizers.Split(pieces, "isolated").pre_tokenize_str(text) for a, b in [(0, len(text))]})
+    words = sorted(
+        {text[a:b] for text in CORPUS for text, (a, b) in pre_tokenizers.Split(pieces, "isolated").pre_tokenize_str(text) for a, b in [(0, len(text))]}
+    )
     vocabulary = {word: index for index, word in enumerate([EOS, "<unk>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, "isolated")
@@ -57,7 +59,7 @@ TOKENIZERS = {"byte-level BPE": byte_level, "metaspace BPE": metaspace, "word-le
 
 def model(kind: str, n_vocabulary: int, *, seed: int = 0, context: int = 256, scale: float = 6.0, eos: int = 0, **changes: Any) -> Any:
     """A random model with peaked next-token distributions."""
-    from transformers import AutoModelForCausalLM, CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     common = {"vocab_size": n_vocabulary, "eos_token_id": eos, "bos_token_id": None, "pad_token_id": None}
     shapes: dict[str, dict[str, Any]] = {

@@ -23,7 +23,9 @@ def solutions(n: int, seed: int = 0) -> list[Trajectory]:
     draw = random.Random(seed)
     words = ["Tom", "has", "7", "apples.", "\u00e9\u4e2d", "\n", "", "x = 3", "</s>", "The answer is 30."]
     return [
-        Trajectory.from_texts(" ".join(draw.choices(words, k=draw.randint(0, 12))), [" ".join(draw.choices(words, k=draw.randint(0, 9))) for _ in range(draw.randint(1, 7))])
+        Trajectory.from_texts(
+            " ".join(draw.choices(words, k=draw.randint(0, 12))), [" ".join(draw.choices(words, k=draw.randint(0, 9))) for _ in range(draw.randint(1, 7))]
+        )
         for _ in range(n)
     ]
 
@@ -137,7 +139,7 @@ def test_dropout_is_off_and_the_head_is_fp32_in_bfloat16(folders) -> None:
 
 def test_a_backbone_without_a_trained_head_is_refused(tmp_path) -> None:
     folder = tiny_causal_lm("llama", tmp_path)
-    with pytest.raises(InputError, match="score.weight"):
+    with pytest.raises(InputError, match=r"score\.weight"):
         load_reward_model(folder)
     with pytest.raises(InputError, match="cannot load"):
         load_reward_model(f"prm:{tmp_path / 'absent'}")
@@ -154,7 +156,7 @@ def test_a_folder_that_does_not_say_how_it_is_read_needs_a_convention(tmp_path) 
 
 
 def test_unknown_specifications_list_the_forms() -> None:
-    with pytest.raises(InputError, match="tools:arithmetic.*prm:FOLDER_OR_ID.*oracle:grade-school"):
+    with pytest.raises(InputError, match=r"tools:arithmetic.*prm:FOLDER_OR_ID.*oracle:grade-school"):
         load_reward_model("prn:model")
 
 

@@ -97,7 +97,7 @@ def test_a_beam_without_expansions_is_independent_chains() -> None:
 
 def test_equal_siblings_of_a_beam_get_children_of_their_own() -> None:
     """Two equal first steps must not be extended by the same draws."""
-    sure = ScriptedSolver(rates=ErrorRates(**{name: 0.0 for name in ErrorRates.__dataclass_fields__} | {"arithmetic_slip": 0.5}), notice=0.0, lucky=0.0)
+    sure = ScriptedSolver(rates=ErrorRates(**dict.fromkeys(ErrorRates.__dataclass_fields__, 0.0) | {"arithmetic_slip": 0.5}), notice=0.0, lucky=0.0)
     found = 0
     for problem in PROBLEMS[:30]:
         result = results(StepBeam(policy=sure, environment=WORLD, model=Exact(), width=4, expansions=1, aggregation="last"), [problem])[0]

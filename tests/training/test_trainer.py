@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.training.examples import decidable, soft
 
 from stepward.core import InputError, Trajectory
 from stepward.rewards.convention import Convention
@@ -21,7 +22,6 @@ from stepward.rewards.discriminative import DiscriminativeModel
 from stepward.testing.fixtures import ARCHITECTURES, tiny_causal_lm, tiny_tokenizer
 from stepward.training.config import TrainConfig, lr_factor
 from stepward.training.trainer import train
-from tests.training.examples import decidable, soft
 
 BRIEF = {"lr": 3e-3, "batch_tokens": 512, "device": "cpu", "log_every": 2}
 
@@ -83,7 +83,8 @@ def test_soft_targets_are_approached_as_they_are(backbone: str, tmp_path: Path) 
 @pytest.mark.parametrize("dropout", ["off", "model"])
 @pytest.mark.parametrize("step", [3, 7])
 def test_a_run_killed_at_any_step_ends_bit_identical(backbone: str, tmp_path: Path, dropout: str, step: int) -> None:
-    config = TrainConfig(backbone=backbone, **BRIEF, epochs=2, save_every=3, eval_every=4, accumulate=2, dropout=dropout, freeze_backbone_steps=2, seed=5)
+    settings = BRIEF | {"batch_tokens": 160}
+    config = TrainConfig(backbone=backbone, **settings, epochs=2, save_every=3, eval_every=4, accumulate=2, dropout=dropout, freeze_backbone_steps=2, seed=5)
     data, dev = decidable(60), decidable(12, seed=1)
     undisturbed, killed = tmp_path / "a", tmp_path / "b"
     expected = train(data, dev, config, undisturbed)

@@ -25,6 +25,8 @@ def demo(
     Solutions of word problems by the shipped tiny policy; step labels by Monte-Carlo rollouts; a step reward model trained on them;
     better answers on unseen problems by best-of-n, weighted voting and step beam search; an honest report (report.html, summary.json).
     Kill it at any moment: the same command goes on from there.
+
+    Example: stepward demo --out runs/demo
     """
     from stepward.cli.demo_pipeline import DemoSettings, run_demo
     from stepward.cli.demo_report import write_demo_report

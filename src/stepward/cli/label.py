@@ -57,11 +57,12 @@ def label(
     Example: stepward label --policy scripted:grade-school --environment grade-school --limit 50 --out labels.jsonl
     """
     sampling = Sampling(temperature=temperature, seed=seed)
+    given = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows) if data else None
     with session(journal_for(out, journal), quiet=json) as work:
         world = work.environment(environment)
         writer, grading = work.policy(policy, model_name), work.grading(world)
-        if data:
-            trajectories = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows)
+        if given is not None:
+            trajectories = given
         else:
             problems = problems_from([], world, seed=seed, split=split, limit=limit)
             trajectories = _written(work, writer, grading, problems, per_problem, sampling, concurrency)
@@ -77,13 +78,13 @@ def label(
 
         labels, ledger, n_failed = work.each("label", trajectories, labeler.label, unlabelled, concurrency=concurrency)
     source = f"stepward label --method {method}"
-    examples = [Example(trajectory, given, source=source) for trajectory, given in zip(trajectories, labels, strict=True)]
+    examples = [Example(trajectory, labelled, source=source) for trajectory, labelled in zip(trajectories, labels, strict=True)]
     write_examples(examples, out, format)
     summary = {
         "method": method,
         "n_trajectories": len(examples),
-        "n_steps": sum(len(given) for given in labels),
-        "n_unlabelled_steps": sum(given.n_unlabelled for given in labels),
+        "n_steps": sum(map(len, labels)),
+        "n_unlabelled_steps": sum(labelled.n_unlabelled for labelled in labels),
         "n_failed_trajectories": n_failed,
         "out": str(out),
     } | spent(ledger)

@@ -1,7 +1,18 @@
 """The nouns and protocols that everything else produces, consumes or compares. NumPy is the only dependency here."""
 
 from stepward.core.aggregation import AGGREGATIONS, Aggregation, Floats, aggregate
-from stepward.core.errors import ContextOverflow, CountMismatch, FormatError, InputError, MissingExtra, RequestFailed, RequestRetryable, StepwardError
+from stepward.core.errors import (
+    FAILURES,
+    ContextOverflow,
+    CountMismatch,
+    FormatError,
+    InputError,
+    MissingExtra,
+    RequestFailed,
+    RequestRetryable,
+    StepwardError,
+    StopRun,
+)
 from stepward.core.example import Example
 from stepward.core.labels import NO_ERROR, Count, Semantics, StepLabels, first_bad
 from stepward.core.outcome import Outcome
@@ -17,9 +28,9 @@ from stepward.core.tree import Node, Tree, top
 from stepward.core.usage import Ledger, Usage, charge, metered
 
 __all__ = [
-    "ABSTAINED", "AGGREGATIONS", "DEFAULT_SAMPLING", "NO_ERROR", "SCHEMA_VERSION", "Aggregation", "ContextOverflow", "Count", "CountMismatch", "Environment",
+    "ABSTAINED", "AGGREGATIONS", "DEFAULT_SAMPLING", "FAILURES", "NO_ERROR", "SCHEMA_VERSION", "Aggregation", "ContextOverflow", "Count", "CountMismatch", "Environment",
     "Example", "Floats", "FormatError", "FrozenDict", "Granularity", "InputError", "Labeler", "Ledger", "LogprobPolicy", "MissingExtra", "Node", "Outcome",
     "Policy", "Problem", "RequestFailed", "RequestRetryable", "RewardModel", "Sampling", "Scale", "Search", "SearchResult", "Semantics", "Step", "StepLabels",
-    "StepScores", "StepwardError", "TokenLogprobs", "Trajectory", "Tree", "Until", "Usage", "aggregate", "canonical_json", "charge", "content_hash",
+    "StepScores", "StepwardError", "StopRun", "TokenLogprobs", "Trajectory", "Tree", "Until", "Usage", "aggregate", "canonical_json", "charge", "content_hash",
     "first_bad", "from_record", "metered", "top",
 ]  # fmt: skip

@@ -35,9 +35,9 @@ class FrozenDict(dict[str, Any]):
 
 
 def freeze(value: Any) -> Any:
-    """A deep immutable copy of JSON-like data: mappings to `FrozenDict`, lists to tuples."""
+    """A deep immutable copy of JSON-like data: mappings to `FrozenDict` with sorted keys, so that equal data is written alike; lists to tuples."""
     if isinstance(value, Mapping):
-        return FrozenDict({str(key): freeze(item) for key, item in value.items()})
+        return FrozenDict({key: freeze(item) for key, item in sorted(((str(key), item) for key, item in value.items()), key=lambda pair: pair[0])})
     if isinstance(value, list | tuple):
         return tuple(freeze(item) for item in value)
     return value

@@ -15,8 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stepward.core.errors import FormatError
-from stepward.engine.concurrency import StopRun
+from stepward.core.errors import FormatError, StopRun
 from stepward.engine.entry import Entry, Row
 from stepward.engine.salvage import PAGE_SIZE, rows_of_file, rows_of_log
 

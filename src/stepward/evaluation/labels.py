@@ -102,8 +102,7 @@ def label_quality(
     clusters = [problem for problem, given in zip(problems, labels, strict=True) for _ in range(len(given))]
     known = ~np.isnan(errors)
     found = [
-        math.nan if truth is None else float(given.first_error is not None and given.first_error == truth)
-        for given, truth in zip(labels, truths, strict=True)
+        math.nan if truth is None else float(given.first_error is not None and given.first_error == truth) for given, truth in zip(labels, truths, strict=True)
     ]
     covered, squares, binomial = _against_counts(labels, exact)
     columns = np.stack([errors, np.abs(errors), np.array(covered)], axis=1)

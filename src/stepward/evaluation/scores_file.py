@@ -60,9 +60,7 @@ def score_models(rows: Sequence[ScoreRow]) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*(set(row.scores) for row in rows))))
 
 
-def evaluate_scores_file(
-    paths: str | Path | Sequence[str | Path], model_name: str, threshold: Threshold = AT_ONE_HALF, *, seed: int = 0
-) -> ProcessBenchResult:
+def evaluate_scores_file(paths: str | Path | Sequence[str | Path], model_name: str, threshold: Threshold = AT_ONE_HALF, *, seed: int = 0) -> ProcessBenchResult:
     """ProcessBench metrics of one model's scores in one or more files; a file's rows name their subset in `split`.
 
     Raises: InputError for an unknown model name (the message lists the known ones), FormatError for a malformed row.

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from stepward.core import (
+    FAILURES,
     Count,
     Environment,
     InputError,
@@ -13,7 +14,6 @@ from stepward.core import (
     Policy,
     Sampling,
     StepLabels,
-    StepwardError,
     Trajectory,
     canonical_json,
     content_hash,
@@ -73,7 +73,7 @@ class MonteCarlo:
         """`n` completions of an open prefix, graded."""
         try:
             ends = await complete(self.policy, self.environment, prefix, self.n, sampling=self.sampling)
-        except StepwardError as error:
+        except FAILURES as error:
             return Pool(Count(0, 0, self.n), f"rollouts failed: {error}")
         outcomes = await asyncio.gather(*(self.grade(end) for end in ends))
         known = [outcome.correct for outcome in outcomes if outcome.scored]
@@ -86,7 +86,7 @@ class MonteCarlo:
             return trajectory.outcome
         try:
             return await self.environment.grade(trajectory)
-        except StepwardError as error:
+        except FAILURES as error:
             return Outcome.unscored(f"grading failed: {error}")
 
     def describe(self) -> dict[str, object]:

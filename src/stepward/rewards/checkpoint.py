@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from stepward.core import InputError, canonical_json
+from stepward.core import InputError, canonical_json, content_hash
 from stepward.rewards.convention import CONFIG_KEY, Convention
 
 DTYPES = ("float32", "bfloat16", "float16")
-_VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")  # say nothing about what the model computes
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,7 @@ def load_checkpoint(source: str | Path, *, dtype: str = "float32") -> Checkpoint
             config.num_labels = 2
             config.use_cache = False
             tokenizer = load_tokenizer(name)
-            model, info = AutoModelForTokenClassification.from_pretrained(
-                name, config=config, dtype=getattr(torch, dtype), output_loading_info=True
-            )
+            model, info = AutoModelForTokenClassification.from_pretrained(name, config=config, dtype=getattr(torch, dtype), output_loading_info=True)
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -78,19 +74,12 @@ def read_convention(config: Any) -> Convention | None:
 
 def fingerprint(model: Any, tokenizer: Any, convention: Convention) -> str:
     """32 hex digits that name weights, config, tokenizer and convention: equal fingerprints mean equal scores on one machine."""
-    import torch
+    from stepward.policies.sampler.weights import weights_fingerprint
 
-    digest = blake2b(digest_size=16)
-    config = {key: value for key, value in model.config.to_dict().items() if key not in (*_VOLATILE, CONFIG_KEY)}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else canonical_json(tokenizer.get_vocab())
-    for text in (canonical_json(_plain(config)), vocabulary, str(tokenizer.bos_token_id), str(tokenizer.chat_template), canonical_json(convention.to_json())):
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    frame = canonical_json([tokenizer.bos_token_id, tokenizer.chat_template, convention.to_json()])
+    return content_hash(weights_fingerprint(model, None), vocabulary, frame)
 
 
 @contextmanager
@@ -107,15 +96,6 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
-
-
-def _plain(value: Any) -> Any:
-    """JSON-compatible: what is not becomes its text."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, str | int | bool | type(None)) else repr(value)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from stepward.core import CountMismatch, Granularity, InputError, Scale, StepScores, Trajectory, Usage, charge
@@ -79,7 +80,7 @@ class DiscriminativeModel:
     def _scores(self, encoded: Encoded, values: tuple[float, ...], usage: Usage) -> StepScores:
         if len(values) != encoded.n_kept:
             raise CountMismatch(f"the model returned {len(values)} scores for {encoded.n_kept} steps")
-        scored = [*values, *[math.nan] * (len(encoded.kept) - len(values))]  # the steps that do not fit are the last ones
+        scored = np.array([*values, *[math.nan] * (len(encoded.kept) - len(values))], dtype=np.float64)  # the steps that do not fit are the last ones
         reasons = [
             None if not math.isnan(value) else "the model's output is not a number" if kept else f"does not fit the context of {encoded.max_tokens} tokens"
             for value, kept in zip(scored, encoded.kept, strict=True)

@@ -8,7 +8,7 @@ from stepward.core import InputError, RewardModel
 
 FORMS = {
     "tools:arithmetic": "the arithmetic step verifier; no weights",
-    "prm:FOLDER_OR_ID": "a step classifier from a folder or the hub; a bare folder means the same",
+    "prm:FOLDER_OR_ID": "a step classifier from a folder or the hub; a bare folder or hub id (OWNER/NAME) means the same",
     "oracle:grade-school": "the exact truth of grade-school problems",
 }
 
@@ -28,7 +28,8 @@ def load_reward_model(spec: str | Path, *, dtype: str = "float32", device: str =
         from stepward.rewards.oracle import grade_school_oracle
 
         return grade_school_oracle()
-    source = name if colon and kind == "prm" else text if Path(text).is_dir() else ""
+    named = Path(text).is_dir() or (not colon and text.count("/") == 1 and not text.startswith((".", "/")))
+    source = name if colon and kind == "prm" else text if named else ""
     if not source:
         forms = "; ".join(f"{form} ({meaning})" for form, meaning in FORMS.items())
         raise InputError(f"unknown reward model {text!r}; known forms: {forms}")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stepward.core import InputError
+from stepward.policies.sampler.weights import active_parameters, attention_flops
 
 Ints = NDArray[np.int64]
 
@@ -81,12 +82,6 @@ def buckets(lengths: Sequence[int], *, max_tokens: int, max_padding: float = 0.2
     return [*batches, batch] if batch else batches
 
 
-def n_flops(model: Any, n_tokens: int) -> float:
-    """FLOPs of one forward pass over a sequence: 2 x parameters x tokens + 2 x layers x hidden size x tokens^2 (causal attention).
-
-    Parameters of the input embedding are looked up, not multiplied, and do not count.
-    """
-    config = model.config.get_text_config()
-    embedding = model.get_input_embeddings()
-    n_parameters = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in embedding.parameters())
-    return 2.0 * n_parameters * n_tokens + 2.0 * config.num_hidden_layers * config.hidden_size * n_tokens**2
+def n_flops(model: Any, n_tokens: int) -> int:
+    """FLOPs of one forward pass over a sequence: 2 x parameters (without the input embedding) x tokens, plus attention."""
+    return 2 * active_parameters(model) * n_tokens + attention_flops(model, 0, n_tokens)

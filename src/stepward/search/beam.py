@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from stepward.core import Aggregation, Environment, InputError, Node, Policy, Problem, RewardModel, Sampling, SearchResult, StepwardError, Tree, metered, top
+from stepward.core import FAILURES, Aggregation, Environment, InputError, Node, Policy, Problem, RewardModel, Sampling, SearchResult, Tree, metered, top
 from stepward.environments.episode import expand
 from stepward.search.choose import argmax, weighted_vote
 from stepward.search.evaluate import evaluate
@@ -52,7 +52,7 @@ class StepBeam:
             for depth in range(self.sampling.max_steps):
                 try:
                     children = await self.expand(tree, open_nodes, self.width * self.expansions if depth == 0 else self.expansions)
-                except StepwardError as error:
+                except FAILURES as error:
                     failure = f"sampling failed: {error}"
                     break
                 await evaluate(children, self.model, self.aggregation)

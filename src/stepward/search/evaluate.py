@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from stepward.core import Aggregation, Node, RewardModel, StepScores, StepwardError, Trajectory
+from stepward.core import FAILURES, Aggregation, Node, RewardModel, StepScores, Trajectory
 
 
 async def evaluate(nodes: Sequence[Node], model: RewardModel, aggregation: Aggregation) -> None:
@@ -28,5 +28,5 @@ async def score_or_reason(model: RewardModel, trajectory: Trajectory) -> StepSco
     """The model's scores; unscored with the reason when the request fails."""
     try:
         return await model.score(trajectory)
-    except StepwardError as error:
+    except FAILURES as error:
         return StepScores.unscored(len(trajectory), f"scoring failed: {error}", scale=model.scale)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from stepward.core import (
+    FAILURES,
     Aggregation,
     Environment,
     InputError,
@@ -15,7 +16,6 @@ from stepward.core import (
     RewardModel,
     Sampling,
     SearchResult,
-    StepwardError,
     Tree,
     canonical_json,
     content_hash,
@@ -113,7 +113,7 @@ async def draw(tree: Tree, search: Majority | BestOfN | WeightedBestOfN) -> str 
     try:
         for end in await complete(search.policy, search.environment, tree.root.trajectory, search.n, sampling=search.sampling):
             tree.add(tree.root, end)
-    except StepwardError as error:
+    except FAILURES as error:
         return f"sampling failed: {error}"
     return None
 

@@ -40,9 +40,8 @@ def tiny_tokenizer(kind: TokenizerKind = "byte-bpe") -> Any:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token=bos, eos_token="</s>", pad_token="</s>", unk_token=unknown, clean_up_tokenization_spaces=False
     )
-    tokenizer.chat_template = (
-        "{{ bos_token or '' }}{% for m in messages %}[{{ m['role'] }}]\n{{ m['content'] }}</s>\n{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
-    )
+    turn = "{% for m in messages %}[{{ m['role'] }}]\n{{ m['content'] }}</s>\n{% endfor %}"
+    tokenizer.chat_template = "{{ bos_token or '' }}" + turn + "{% if add_generation_prompt %}[assistant]\n{% endif %}"
     return tokenizer
 
 
@@ -102,9 +101,7 @@ def _config(architecture: str, vocabulary: int, *, hidden: int, layers: int, max
     from transformers import GPT2Config, LlamaConfig, Qwen2Config
 
     if architecture == "gpt2":
-        return GPT2Config(
-            vocab_size=vocabulary, n_positions=max_tokens, n_embd=hidden, n_layer=layers, n_head=4, bos_token_id=None, eos_token_id=None
-        )
+        return GPT2Config(vocab_size=vocabulary, n_positions=max_tokens, n_embd=hidden, n_layer=layers, n_head=4, bos_token_id=None, eos_token_id=None)
     families = {"llama": LlamaConfig, "qwen2": Qwen2Config}
     if architecture not in families:
         raise InputError(f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
@@ -121,16 +118,17 @@ def _config(architecture: str, vocabulary: int, *, hidden: int, layers: int, max
 
 
 def _byte_bpe() -> tuple[Any, str | None, str | None]:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+    # as in Qwen2: newlines join the punctuation before them
+    pattern = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    # "\n" after a full stop is frequent enough to merge with it, which is the trap that separate tokenisation avoids
-    corpus = [*_CORPUS, *(f"{line}\n\n{line}\n" for line in _CORPUS), ".\n" * 20]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
+    backend.decoder = decoders.ByteLevel()
+    corpus = [*_CORPUS, *(f"{line}\n\n{line}\n" for line in _CORPUS)] * 3  # ".\n" becomes a token: the trap that separate tokenisation avoids
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     backend.train_from_iterator(corpus, trainer)
     return backend, None, None
 
@@ -156,9 +154,7 @@ def _wordlevel() -> tuple[Any, str | None, str | None]:
 
     pattern = r"\n|\d|[^\W\d]+|[^\w\s]"
     backend = Tokenizer(models.WordLevel({}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"), pre_tokenizers.Split(Regex(pattern), "isolated")]
-    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"), pre_tokenizers.Split(Regex(pattern), "isolated")])
     words = sorted({piece for line in (*_CORPUS, "\n 0123456789") for piece, _ in backend.pre_tokenizer.pre_tokenize_str(line)})
     backend.model = models.WordLevel({word: index for index, word in enumerate(["<unk>", "<s>", "</s>", *words])}, unk_token="<unk>")
     backend.add_special_tokens(["<unk>", "<s>", "</s>"])

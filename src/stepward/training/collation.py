@@ -33,8 +33,8 @@ class Batch:
         return self.ids, self.mask, self.rows, self.columns
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = (tensor.to(device, non_blocking=True) for tensor in (*self.inputs, self.target))
-        return Batch(*moved, n_tokens=self.n_tokens)
+        ids, mask, rows, columns, target = (tensor.to(device, non_blocking=True) for tensor in (*self.inputs, self.target))
+        return Batch(ids, mask, rows, columns, target, self.n_tokens)
 
 
 def collate(rows: Sequence[Row], *, pad: int = 0) -> Batch:

@@ -29,10 +29,10 @@ class TrainConfig:
     Length: `epochs`, or `max_steps` optimiser steps when given. A step processes `accumulate` batches of at most `batch_tokens` tokens (padding
     included) on every process. Optimiser: AdamW with `lr` (peak), `head_lr` for the new head (default: lr), warm-up over the share `warmup` of all
     steps, then `schedule` down to `min_lr` x peak; weight decay on matrices only. For the first `freeze_backbone_steps` only the head learns.
-    Targets: see `StepDataset.build`; loss: see `objectives`. `dropout` "off" switches all dropout off; "model" leaves the backbone's own.
-    Every `eval_every` steps and at the end the development set is measured; `select` "best" returns the weights with the lowest development loss,
-    `patience` ends the run after so many measurements without a new best. Every `save_every` steps a checkpoint is written, of which the last `keep_checkpoints`
-    are kept. 0 switches `eval_every` and `save_every` off.
+    Targets: see `StepDataset.build`; loss: see `objectives`. `dropout` "off" switches it off everywhere; "model" keeps the backbone's own.
+    Every `eval_every` steps and at the end the development set is measured; `select` "best" keeps the weights with the lowest development loss;
+    `patience` ends the run after so many measurements without a new best. Every `save_every` steps a checkpoint is written; the last
+    `keep_checkpoints` are kept. 0 switches `eval_every` and `save_every` off.
     """
 
     backbone: str

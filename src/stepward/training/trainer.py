@@ -1,4 +1,4 @@
-"""The trainer: labelled trajectories and a backbone in, a folder with a step classifier out. Objectives, data, metrics and checkpoint files are in their own modules."""
+"""The trainer: labelled trajectories and a backbone in, a folder with a step classifier out. Losses, data, metrics and files have their own modules."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stepward.core import Example, InputError, MissingExtra, StepwardError
+from stepward.policies.sampler.weights import context_length
 from stepward.rewards.checkpoint import fingerprint, load_checkpoint
 from stepward.rewards.encoding import Encoder
 from stepward.rewards.readout import StepClassifier, head_of
@@ -62,9 +63,9 @@ def train(
 ) -> TrainResult:
     """Train a step classifier and leave it in the folder `out`, which transformers loads and `prm:OUT` names.
 
-    The folder gets the model, its tokenizer, `training.json`, `metrics.jsonl` (one object a line), TensorBoard files when asked for, and `checkpoints/`. Run again
-    after a kill, it continues from the newest whole checkpoint and ends in the same weights and metrics, bit for bit (clock readings aside); run
-    again after the end, it returns the stored result. Works in one process and under `accelerate launch`.
+    The folder gets the model, its tokenizer, `training.json`, `metrics.jsonl` (one object a line), TensorBoard files when asked for, and
+    `checkpoints/`. Run again after a kill, it continues from the newest whole checkpoint and ends in the same weights and metrics, bit for bit
+    (clock readings aside); run again after the end, it returns the stored result. Works in one process and under `accelerate launch`.
 
     Raises: InputError when `out` belongs to a run with other data or another configuration, or the data cannot be used (see `StepDataset.build`);
     MissingExtra without accelerate; StepwardError when the loss is no longer a number.
@@ -84,8 +85,7 @@ class _Run:
         self.config, self.out = config, out
         self.accelerator = _accelerator(config)
         self.model, self.tokenizer = _backbone(config)
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or config.convention.max_tokens
-        self.max_tokens = min(config.convention.max_tokens, limit)
+        self.max_tokens = min(config.convention.max_tokens, context_length(self.model) or config.convention.max_tokens)
         encoder = Encoder(self.tokenizer, config.convention, max_tokens=self.max_tokens)
         build = {"target": config.target, "keep": config.keep, "on_overflow": config.on_overflow}
         self.data = StepDataset.build(examples, encoder, **build)  # type: ignore[arg-type]
@@ -105,31 +105,37 @@ class _Run:
         self.log = MetricsLog(out, tensorboard=config.tensorboard, enabled=self.accelerator.is_main_process)
 
     def train(self, on_step: Callable[[StepReport], None] | None) -> TrainResult:
-        config, accelerator = self.config, self.accelerator
-        classifier = StepClassifier(self.model)
-        optimiser = _optimiser(self.model, config)
-        self.classifier, self.optimiser = accelerator.prepare(classifier, optimiser)
-        resumed_from = self._resume()
-        started, start_tokens = time.perf_counter(), self.progress.n_tokens
+        self.classifier, self.optimiser = self.accelerator.prepare(StepClassifier(self.model), _optimiser(self.model, self.config))
+        try:
+            return self._loop(self._resume(), on_step)
+        finally:
+            self.log.close()
+
+    def _loop(self, resumed_from: int | None, on_step: Callable[[StepReport], None] | None) -> TrainResult:
+        config, progress = self.config, self.progress
+        started, start_tokens = time.perf_counter(), progress.n_tokens
         last: dict[str, float] = {}
         stop = False
-        while self.progress.step < self.n_steps and not stop:
-            groups = self._groups(self.progress.epoch)
-            if self.progress.group >= len(groups):
-                self.progress.epoch, self.progress.group = self.progress.epoch + 1, 0
-                continue
-            loss = self._step(groups[self.progress.group])
-            self.progress.group += 1
-            speed = (self.progress.n_tokens - start_tokens) / max(1e-9, time.perf_counter() - started)
-            if self.progress.step % config.log_every == 0 or self.progress.step == self.n_steps:
-                self._log_loss(speed)
-            if self.dev is not None and (self.progress.step == self.n_steps or (config.eval_every and self.progress.step % config.eval_every == 0)):
-                last = self._measure()
-                stop = config.patience is not None and self.progress.n_worse >= config.patience
-            if config.save_every and self.progress.step % config.save_every == 0:
-                self._save()
-            if on_step is not None:
-                on_step(StepReport(self.progress.step, self.n_steps, loss, speed))
+        while progress.step < self.n_steps and not stop:
+            groups = self._groups(progress.epoch)
+            for group in groups[progress.group :]:
+                loss = self._step(group)
+                progress.group += 1
+                speed = (progress.n_tokens - start_tokens) / max(1e-9, time.perf_counter() - started)
+                at_end = progress.step == self.n_steps
+                if at_end or progress.step % config.log_every == 0:
+                    self._log_loss(speed)
+                if self.dev is not None and (at_end or (config.eval_every and progress.step % config.eval_every == 0)):
+                    last = self._measure()
+                    stop = config.patience is not None and progress.n_worse >= config.patience
+                if config.save_every and progress.step % config.save_every == 0:
+                    self._save()
+                if on_step is not None:
+                    on_step(StepReport(progress.step, self.n_steps, loss, speed))
+                if at_end or stop:
+                    break
+            else:
+                progress.epoch, progress.group = progress.epoch + 1, 0
         return self._finish(last, time.perf_counter() - started, start_tokens, resumed_from)
 
     def _groups(self, epoch: int) -> list[Group]:
@@ -182,7 +188,7 @@ class _Run:
         targets, mask = _targets([self.data.rows[row].target for batch in group for row in batch])
         weight = None if self.config.balance == "none" else step_weights(targets, self.classes)
         flat = coefficients(mask, weight, self.config.reduce)[mask]
-        return list(flat.split([sum(len(self.data.rows[row].read) for row in batch) for batch in group]))
+        return list(torch.split(flat, [sum(len(self.data.rows[row].read) for row in batch) for batch in group]))
 
     def _freeze(self, frozen: bool) -> None:
         if self.accelerator.num_processes == 1:  # spares the backward pass; several processes must keep the graph that they agreed on
@@ -241,8 +247,7 @@ class _Run:
     def _resume(self) -> int | None:
         """Continue from the newest whole checkpoint; returns its step."""
         accelerator = self.accelerator
-        found, problems = (None, [])
-        with accelerator.main_process_first():
+        with accelerator.main_process_first():  # it sets damaged checkpoints aside, and the others then see the same newest one
             found, problems = checkpoints.latest(self.out / "checkpoints")
         if found is None:
             self.log.open(0, self.key)
@@ -250,7 +255,9 @@ class _Run:
             if found.state["key"] != self.key:
                 raise InputError(f"{str(self.out)!r} holds checkpoints of another configuration or data; choose another folder, or delete them")
             if found.state["n_processes"] != accelerator.num_processes:
-                raise InputError(f"{str(self.out)!r} was trained with {found.state['n_processes']} processes; resume with as many, not {accelerator.num_processes}")
+                raise InputError(
+                    f"{str(self.out)!r} was trained with {found.state['n_processes']} processes; resume with as many, not {accelerator.num_processes}"
+                )
             extras = found.restore(self._unwrapped())
             self.optimiser.load_state_dict(extras["optimiser"])
             generators = extras["generators"][accelerator.process_index]
@@ -290,7 +297,6 @@ class _Run:
             data = {"train": describe(self.data), "dev": None if self.dev is None else describe(self.dev)}
             convention = {**self.config.convention.to_json(), "max_tokens": self.max_tokens}
             write_model_folder(self.out, self.model, self.tokenizer, convention, self.config.to_record(), data, self.key, result)
-        self.log.close()
         accelerator.wait_for_everyone()
         return result
 

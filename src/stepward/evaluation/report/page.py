@@ -88,7 +88,7 @@ def _section(section: Section, name: str) -> str:
     if isinstance(section, Table):
         return _table(section.columns, section.rows, section.caption)
     if isinstance(section, Plot):
-        return f'<figure>\n{_inline_svg(section.svg, name, section.title)}\n<figcaption>{_text(section.caption)}</figcaption>\n</figure>'
+        return f"<figure>\n{_inline_svg(section.svg, name, section.title)}\n<figcaption>{_text(section.caption)}</figcaption>\n</figure>"
     if isinstance(section, Provenance):
         return _provenance(section)
     caption = f"<p>{_text(section.caption)}</p>\n" if section.caption else ""

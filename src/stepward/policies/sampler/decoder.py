@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepward.policies.sampler.cache import RowCache
+from stepward.policies.sampler.cache import LayerStates, RowCache
 from stepward.policies.sampler.prefixes import PrefixStore
 
 Ids = tuple[int, ...]
@@ -76,12 +76,16 @@ class CachedDecoder:
         if ids and self._store.find(group, ids)[1] < len(ids):
             self._store.put(group, ids, self._rows.read(slot, len(ids)))
 
+    def _place(self, slots: Sequence[int], states: LayerStates, length: int) -> None:
+        """Let slots hold a computed sequence."""
+        self._rows.write(slots, states, length)
+
     def _fill(self, todo: list[tuple[Group, Ids]], slots: dict[tuple[Group, Ids], list[int]]) -> None:
         missing = []
         for group, ids in todo:
             states, known = self._store.find(group, ids)
             if states is not None and known == len(ids):
-                self._rows.write(slots[group, ids], states, known)
+                self._place(slots[group, ids], states, known)
             else:
                 missing.append(((group, ids), states, known))
         missing.sort(key=lambda item: len(item[0][1]) - item[2])
@@ -111,7 +115,7 @@ class CachedDecoder:
         self._forward(torch.from_numpy(tokens).to(self._device), positions, visible, scratch)
         for row, ((group, ids), _, _) in enumerate(batch):
             states = scratch.read(row, len(ids))
-            self._rows.write(slots[group, ids], states, len(ids))
+            self._place(slots[group, ids], states, len(ids))
             self._store.put(group, ids, states)
 
 

@@ -10,9 +10,7 @@ from torch import Tensor
 Floats = NDArray[np.float64]
 
 
-def draw_tokens(
-    logits: Tensor, uniform: Floats, *, temperature: Floats, top_k: NDArray[np.int64], top_p: Floats
-) -> tuple[NDArray[np.int64], Floats]:
+def draw_tokens(logits: Tensor, uniform: Floats, *, temperature: Floats, top_k: NDArray[np.int64], top_p: Floats) -> tuple[NDArray[np.int64], Floats]:
     """One token a row by inverting the cumulative distribution at `uniform`, and its natural-log probability under the distribution drawn from.
 
     p = softmax(logits / temperature), cut to the top_k largest (0: off; ties with the k-th stay), then to the smallest set of largest tokens whose

@@ -5,6 +5,7 @@ Not a model of its own: it reads the weights of a transformers model, and `choos
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from stepward.policies.sampler.cache import RowCache
 from stepward.policies.sampler.decoder import additive_mask
 
+# (layer, queries [B, heads, T, size], keys and values [B, shared heads, T, size]) -> [B, heads, T, size]
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 
 
@@ -61,14 +64,24 @@ class LeanPass:
         self._cos = self._sin = torch.zeros(0)
 
     def __call__(self, ids: Tensor, positions: Tensor, visible: int, cache: RowCache) -> Tensor:
+        """The pass over a RowCache, as `CachedDecoder` wants it."""
+        mask = additive_mask(positions, visible, self._embedding.dtype)
+        grouped = self._n_heads // self._n_shared
+
+        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            keys, values = (states.repeat_interleave(grouped, dim=1) if grouped > 1 else states for states in cache.update(keys, values, layer))
+            return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+
+        return self.run(ids, positions, visible, attend)
+
+    def run(self, ids: Tensor, positions: Tensor, visible: int, attend: Attend) -> Tensor:
+        """Logits [B, V] after the last column of ids [B, T] at `positions` below `visible`; `attend` keeps keys and values."""
         n_rows, n_new = ids.shape
         x = functional.embedding(ids, self._embedding)
         if visible > len(self._cos):
             self._make_tables(max(256, 2 * visible), x)
         cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
         n_heads, n_shared, size = self._n_heads, self._n_shared, self._size
-        grouped = n_heads // n_shared
-        mask = additive_mask(positions, visible, x.dtype)
         half = size // 2
         for index, layer in enumerate(self._layers):
             h = functional.rms_norm(x, layer.norm_in.shape, layer.norm_in, self._eps)
@@ -77,15 +90,8 @@ class LeanPass:
             turned = turning * cos
             turned[..., :half] -= turning[..., half:] * sin[..., :half]
             turned[..., half:] += turning[..., :half] * sin[..., half:]
-            keys, values = cache.update(turned[:, n_heads:], qkv[:, n_heads + n_shared :], index)
-            queries = turned[:, :n_heads]
-            if n_new == 1:  # the queries that share keys and values take the place of positions
-                attended = functional.scaled_dot_product_attention(queries.view(n_rows, n_shared, grouped, size), keys, values, attn_mask=mask)
-                attended = attended.reshape(n_rows, 1, n_heads * size)
-            else:
-                keys, values = (states.repeat_interleave(grouped, dim=1) if grouped > 1 else states for states in (keys, values))
-                attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-                attended = attended.transpose(1, 2).reshape(n_rows, n_new, n_heads * size)
+            attended = attend(index, turned[:, :n_heads], turned[:, n_heads:], qkv[:, n_heads + n_shared :])
+            attended = attended.transpose(1, 2).reshape(n_rows, n_new, n_heads * size)
             x = x + functional.linear(attended, layer.out, layer.out_bias)
             h = functional.rms_norm(x, layer.norm_mid.shape, layer.norm_mid, self._eps)
             gate, up = functional.linear(h, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)

@@ -64,9 +64,7 @@ class Pool:
         self.n_passes += 1
         self.n_row_passes += n_rows
         uniform = uniform_at(self._noise[:n_rows], self._written[:n_rows])
-        tokens, logprobs = draw_tokens(
-            logits, uniform, temperature=self._temperature[:n_rows], top_k=self._top_k[:n_rows], top_p=self._top_p[:n_rows]
-        )
+        tokens, logprobs = draw_tokens(logits, uniform, temperature=self._temperature[:n_rows], top_k=self._top_k[:n_rows], top_p=self._top_p[:n_rows])
         for row, token, logprob in zip(self._rows, tokens.tolist(), logprobs.tolist(), strict=True):
             row.tokens.append(token)
             row.logprobs.append(logprob)
@@ -135,7 +133,7 @@ class Pool:
     def _finish(self, slot: int, *, finished: bool, truncated: bool) -> bool:
         row = self._rows[slot]
         request = row.request
-        row.draws[row.index] = Draw(steps=tuple(row.steps), finished=finished, truncated=truncated, n_tokens=len(row.tokens))
+        row.draws[row.index] = Draw(steps=tuple(row.steps), finished=finished, truncated=truncated, tokens=tuple(row.tokens))
         if request.until is Until.STEP and not finished and not truncated:  # likely to be continued
             self._decoder.keep(slot, request.prompt, (*request.ids, *row.tokens[:-1]))
         if all(draw is not None for draw in row.draws) and request.future.set_running_or_notify_cancel():

@@ -71,9 +71,7 @@ class Rendering:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         vocabulary = backend.to_str() if backend is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
         chat = str(self.tokenizer.chat_template) if self.template == "chat" else ""
-        return content_hash(
-            "rendering", vocabulary, chat, self.template, self.separator, self.system, self.continuation, json.dumps(sorted(self.eos_ids))
-        )
+        return content_hash("rendering", vocabulary, chat, self.template, self.separator, self.system, self.continuation, json.dumps(sorted(self.eos_ids)))
 
     def render(self, trajectory: Trajectory) -> Rendered:
         """Raises: InputError for a problem with images, which a text model cannot read."""

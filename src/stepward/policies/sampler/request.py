@@ -40,12 +40,16 @@ class WrittenStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """One finished draw."""
+    """One finished draw: its steps, and all token ids that were written for them."""
 
     steps: tuple[WrittenStep, ...]
     finished: bool
     truncated: bool
-    n_tokens: int
+    tokens: Ids
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.tokens)
 
 
 class Row:

@@ -77,6 +77,8 @@ class _Parser:
         while True:
             kind, _ = self.peek()
             if kind is Kind.OF:
+                if not _is_share(total):
+                    raise Unreadable("'of' after a number that is no share")
                 self.position += 1
                 total = Operation("*", total, self.sum() if self.grouping is Grouping.WIDE_OF else self.signed())
             elif self.implicit(kind):
@@ -192,3 +194,12 @@ class _Parser:
             self.position += 3
         else:
             raise Unreadable("a unit to an unknown power")
+
+
+def _is_share(expression: Expression) -> bool:
+    """Whether "of" can follow: a percentage, a fraction or a decimal."""
+    return (
+        isinstance(expression, Percent)
+        or (isinstance(expression, Number) and expression.places > 0)
+        or (isinstance(expression, Operation) and expression.operator == "/")
+    )

@@ -127,12 +127,12 @@ def _left_border(tokens: Sequence[Token], index: int, first: Token) -> tuple[str
     if border.kind is Kind.NEWLINE:
         if before is not None and before.kind in (Kind.OPERATOR, Kind.RELATION, Kind.OF, Kind.FRACTION):
             return "goes on from the line above", ""
-        return (
-            ("begins with '+'", "")
-            if dash and first.text == "+" and before is not None and before.kind in OPERAND_END
-            else ("", "a dash begins the line" if dash else "")
-        )
-    if before is not None and before.kind in (Kind.OPERATOR, Kind.OF, Kind.FRACTION) and before.text != "bullet":
+        if dash and first.text == "+" and before is not None and before.kind in OPERAND_END:
+            return "begins with '+'", ""
+        return "", "a dash begins the line" if dash else ""
+    if border.text == "bullet":
+        return "", "a dash or a bullet begins the line"
+    if before is not None and before.kind in (Kind.OPERATOR, Kind.OF, Kind.FRACTION):
         return "goes on from before", ""
     if glued and border.text in "#[":
         return f"follows {border.text!r}", ""
@@ -146,7 +146,7 @@ def right_side(tokens: Sequence[Token], at: int) -> Side:
         index += 1
     collected: list[Token] = []
     depth = 0
-    obstacle = ""
+    obstacle = caution = ""
     n_glue = 0
     while index < len(tokens):
         token = tokens[index]
@@ -166,6 +166,8 @@ def right_side(tokens: Sequence[Token], at: int) -> Side:
         if depth == 0 and last is not None and (last in OPERAND_END or last is Kind.WORD):
             if kind is Kind.OPEN and _is_comment(tokens, index):
                 break
+            if kind is Kind.OPEN and tokens[index - 1].end < token.start:
+                caution = "a bracket set apart"
             if kind in (Kind.NUMBER, Kind.GLYPH) or (kind is Kind.FRACTION and last is Kind.NUMBER):
                 if n_glue < 2 and not (kind is Kind.GLYPH and token.end - token.start == 1):
                     obstacle = "two numbers in a row"
@@ -190,8 +192,8 @@ def right_side(tokens: Sequence[Token], at: int) -> Side:
         return Side(side, obstacle=obstacle or "empty")
     if depth:
         return Side(side, obstacle="a bracket is not closed")
-    obstacle, caution, trail = _right_border(tokens, index)
-    return Side(side, obstacle=obstacle, caution=caution, bounded=index < len(tokens) and tokens[index].kind is Kind.RELATION, trail=trail)
+    obstacle, border_caution, trail = _right_border(tokens, index)
+    return Side(side, obstacle=obstacle, caution=caution or border_caution, bounded=index < len(tokens) and tokens[index].kind is Kind.RELATION, trail=trail)
 
 
 def _is_unit(tokens: Sequence[Token], index: int) -> bool:
@@ -230,14 +232,9 @@ def _right_border(tokens: Sequence[Token], index: int) -> tuple[str, str, tuple[
     if words and words[0] in RIGHT_BLOCKERS:
         return f"followed by {words[0]!r}", "", words
     after = tokens[ahead] if ahead < len(tokens) else None
-    if (
-        words
-        and after is not None
-        and after.kind in OPERAND_START
-        and after.kind is not Kind.OPEN
-        and any(word in ("and", "to", "or", "per", "for") or singular(word) in CONVERTIBLE for word in words)
-    ):
-        return f"followed by {' '.join(words)} {after.text[:20]}", "", words
+    counted_on = after is not None and after.kind in OPERAND_START and after.kind is not Kind.OPEN
+    if counted_on and any(word in ("and", "to", "or", "per", "for") or singular(word) in CONVERTIBLE for word in words):
+        return f"followed by {' '.join(words)[:40]} and a number", "", words
     if border is None:
         return "", "", words
     if border.kind is Kind.COMMA and following is not None and following.kind in OPERAND_START:

@@ -70,8 +70,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _PATTERN = re.compile(
     r"""
     (?P<note><<[^<>\n]{0,200}>>)
-  | (?P<newline>[ \t]*[\n\r\u2028\u2029\v\f]\s*)
-  | (?P<space>[^\S\n\r]+ | \\[,;:!\ ] | \\q?quad(?![a-zA-Z]) | \\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits|small|large)(?![a-zA-Z]) )
+  | (?P<newline>[\n\r\u2028\u2029\v\f]\s*) | (?P<space>[^\S\n\r\u2028\u2029\v\f]+ | \\[,;:!\ ] | \\q?quad(?![a-zA-Z]) | \\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits|small|large)(?![a-zA-Z]) )
   | (?P<clock>[0-9]+:[0-9]+(?::[0-9]+)?)
   | (?P<number>[0-9]{1,3}(?:(?:,|\{,\}|\\,|,\\!)[0-9]{3})+(?![0-9])(?:\.[0-9]+)? | [0-9]+\.[0-9]+ | [0-9]+ | \.[0-9]+)
   | (?P<stuck>(?<=[0-9]),(?=[0-9]))
@@ -79,7 +78,8 @@ _PATTERN = re.compile(
   | (?P<fraction>\\[dtc]?frac(?![a-zA-Z]))
   | (?P<degree>\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}? | [°º] | \\degree(?![a-zA-Z]) )
   | (?P<textunit>\\(?:text|mathrm|textrm|mbox|rm)\s*\{\s*[A-Za-z]{1,2}\.?\s*\} )
-  | (?P<arrow>=>|-+>|→|⇒|⟹|⟶|↔|⇔|∴|\\(?:implies|iff|[Ll]ong[rR]ightarrow|[Rr]ightarrow|Leftrightarrow|to|therefore|begin\s*\{[a-z*]*\}|end\s*\{[a-z*]*\}|hline|item|par|newline)(?![a-zA-Z]))
+  | (?P<arrow>=>|-+>|→|⇒|⟹|⟶|↔|⇔|∴|\\(?:implies|iff|[Ll]ong[rR]ightarrow|[Rr]ightarrow|Leftrightarrow|to|therefore
+      |begin\s*\{[a-z*]*\}|end\s*\{[a-z*]*\}|hline|item|par|newline)(?![a-zA-Z]))
   | (?P<other_relation>==+|!=|<=|>=|:=|=/=|[≠≤≥<>≡~∼]|\\(?:neq?|leq?|geq?|lt|gt|equiv|sim|propto|not|leqslant|geqslant|ll|gg|in)(?![a-zA-Z]))
   | (?P<approximately>[≈≃≅]|\\(?:approx|simeq|cong|doteq|fallingdotseq)(?![a-zA-Z]))
   | (?P<equals>[=＝])
@@ -96,7 +96,8 @@ _PATTERN = re.compile(
   | (?P<percent>\\?%|\bper\s?cent\b|％)
   | (?P<ellipsis>\.\.+|…|\\[lcv]?dots[a-z]?(?![a-zA-Z]))
   | (?P<display>\\[\[\]]|\$\$|\\\\(?:\[[0-9a-z.]*\])?)
-  | (?P<glue>\\[()$]|[$£€¥₹]|\\(?:text|mathrm|textbf|textit|mathbf|textrm|mathit|mathsf|boldsymbol|underline|boxed|fbox|mbox|bf|rm|emph|color\s*\{[a-z]*\})(?![a-zA-Z])|[\u200b\ufeff])
+  | (?P<glue>\\[()$]|[$£€¥₹]|\\(?:text|mathrm|textbf|textit|mathbf|textrm|mathit|mathsf|boldsymbol
+      |underline|boxed|fbox|mbox|bf|rm|emph|color\s*\{[a-z]*\})(?![a-zA-Z])|[\u200b\ufeff])
   | (?P<brace_open>\{) | (?P<brace_close>\})
   | (?P<open>\() | (?P<close>\))
   | (?P<word>[^\W\d_]+(?:['’\-][^\W\d_]+)*)(?P<tail>[0-9_]\w*)?
@@ -109,9 +110,11 @@ _PATTERN = re.compile(
 )
 
 _KIND_OF = {
-    "note": Kind.NOTE, "newline": Kind.NEWLINE, "clock": Kind.OTHER, "stuck": Kind.OTHER, "fraction": Kind.FRACTION, "arrow": Kind.BREAK, "ellipsis": Kind.OTHER,
-    "display": Kind.BREAK, "glue": Kind.GLUE, "brace_open": Kind.BRACE_OPEN, "brace_close": Kind.BRACE_CLOSE, "open": Kind.OPEN, "close": Kind.CLOSE,
-    "comma": Kind.COMMA, "colon": Kind.COLON, "stop": Kind.BREAK, "other": Kind.OTHER, "percent": Kind.PERCENT, "dash": Kind.BREAK, "degree": Kind.WORD, "textunit": Kind.WORD,
+    "note": Kind.NOTE, "newline": Kind.NEWLINE, "clock": Kind.OTHER, "stuck": Kind.OTHER, "fraction": Kind.FRACTION, "arrow": Kind.BREAK,
+    "ellipsis": Kind.OTHER, "display": Kind.BREAK, "glue": Kind.GLUE, "brace_open": Kind.BRACE_OPEN, "brace_close": Kind.BRACE_CLOSE,
+    "open": Kind.OPEN, "close": Kind.CLOSE,
+    "comma": Kind.COMMA, "colon": Kind.COLON, "stop": Kind.BREAK, "other": Kind.OTHER,
+    "percent": Kind.PERCENT, "dash": Kind.BREAK, "degree": Kind.WORD, "textunit": Kind.WORD,
 }  # fmt: skip
 _TEXT_OF = {"times": "*", "divide": "/", "minus": "-", "plus": "+", "caret": "^"}
 _RELATION_OF = {"equals": "=", "approximately": "≈", "other_relation": "?"}

@@ -85,13 +85,15 @@ OTHER_ARITHMETIC = re.compile(
 # Before the claim, in its clause: it is put up for inspection, not asserted.
 HYPOTHESIS = re.compile(
     r"\b(?:if|whether|suppose|supposing|assume|assuming|imagine|try|trying|test|testing|guess|verify|verifying|unless|instead of|rather than"
-    r"|not|never|incorrect(?:ly)?|wrong(?:ly)?|mistake(?:n|nly)?|claims?|claimed|says?|said|should|would have|could have|such that|solve|satisf\w+|substitut\w+|plug\w*|equation)\b|n't\b",
+    r"|not|never|incorrect(?:ly)?|wrong(?:ly)?|mistake(?:n|nly)?|claims?|claimed|says?|said|should|would have|could have|such that"
+    r"|solve|satisf\w+|substitut\w+|plug\w*|equation)\b|n't\b",
     re.IGNORECASE,
 )
 # After the claim, in its sentence and the next: it is taken back or denied.
 DENIAL = re.compile(
     r"\bnot\b|n't\b|contradict|impossib|incorrect|wrong|\bfalse\b|mistake|\berror|cannot|no solution|invalid|≠|\\neq?(?![a-z])|unequal"
-    r"|\bfails?\b|instead|actually|\bwait\b|oops|correction|should be|\btoo (?:high|low|big|large|small|many|much|few)|remainder|\brounded|\brounding|round (?:up|down)|nearest|approximat"
+    r"|\bfails?\b|instead|actually|\bwait\b|oops|correction|should be|\btoo (?:high|low|big|large|small|many|much|few)|remainder"
+    r"|\brounded|\brounding|round (?:up|down)|nearest|approximat"
     r"|\bleft ?over|\br\s?[0-9]|\bhmm\b|unreasonable|inconsisten",
     re.IGNORECASE,
 )
