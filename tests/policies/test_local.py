@@ -21,6 +21,7 @@ from stepward.policies.sampler.decoder import CachedDecoder
 from stepward.policies.sampler.generic import GenericPass
 from stepward.policies.sampler.lean import LeanPass, is_lean
 from stepward.policies.sampler.recompute import RecomputeDecoder
+from stepward.policies.sampler.shared import SharedDecoder
 
 START = Trajectory(Problem("Tom has 3 apples."))
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -150,6 +151,7 @@ def test_every_pass_agrees_with_the_model(kind: str) -> None:
         assert agrees(RecomputeDecoder(model, device=device), model), "recomputation"
         if is_lean(model):
             assert agrees(CachedDecoder(LeanPass(model), device=device), model), "lean pass"
+            assert agrees(SharedDecoder(LeanPass(model), device=device), model), "lean pass with shared prefixes"
     assert is_lean(model) == (kind in ("llama", "qwen2"))
 
 
@@ -283,14 +285,14 @@ def test_bad_requests_are_refused() -> None:
 def test_a_broken_model_fails_its_requests_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     writer = policy()
     good = sample(writer, sampling=SHORT)
-    monkeypatch.setattr(LeanPass, "__call__", lambda *_: torch.full((1, len(writer.tokenizer)), torch.nan))
+    monkeypatch.setattr(LeanPass, "run", lambda *_: torch.full((1, len(writer.tokenizer)), torch.nan))
     with pytest.raises(RequestFailed, match="non-finite logits"):
         sample(writer)
 
     def explode(*_: object) -> torch.Tensor:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(LeanPass, "__call__", explode)
+    monkeypatch.setattr(LeanPass, "run", explode)
     with pytest.raises(RequestFailed, match="out of memory"):
         sample(writer)
     monkeypatch.undo()

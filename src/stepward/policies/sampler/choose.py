@@ -12,17 +12,18 @@ from stepward.policies.sampler.decoder import CachedDecoder, Decoder
 from stepward.policies.sampler.generic import GenericPass
 from stepward.policies.sampler.lean import LeanPass, is_lean
 from stepward.policies.sampler.recompute import RecomputeDecoder, all_logits
+from stepward.policies.sampler.shared import SharedDecoder
 
 _LEAN_PARAMETERS = 1 << 26  # above this the arithmetic dominates and fused copies of the weights would only cost memory
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 def choose_decoder(model: Any, *, prefix_bytes: int, prefill_tokens: int) -> Decoder:
-    """A lean pass for small Llama-like models, else a generic pass with our cache, else recomputation. Each must agree with the model on a probe."""
+    """A lean pass with shared prefixes for small Llama-like models, else a generic pass with our cache, else recomputation. Each must agree with the model on a probe."""
     device = model.device
     candidates: list[Callable[[], Decoder]] = []
     if is_lean(model) and sum(weights.numel() for weights in model.parameters()) <= _LEAN_PARAMETERS:
-        candidates.append(lambda: CachedDecoder(LeanPass(model), device=device, prefix_bytes=prefix_bytes, prefill_tokens=prefill_tokens))
+        candidates.append(lambda: SharedDecoder(LeanPass(model), device=device, prefix_bytes=prefix_bytes, prefill_tokens=prefill_tokens))
     candidates.append(lambda: CachedDecoder(GenericPass(model), device=device, prefix_bytes=prefix_bytes, prefill_tokens=prefill_tokens))
     with torch.inference_mode():
         for make in candidates:

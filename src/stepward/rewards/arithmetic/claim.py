@@ -45,12 +45,13 @@ def extract(text: str) -> list[Claim]:
     if len(text) > MAX_TEXT or ("=" not in text and "≈" not in text and "\\approx" not in text and "equals" not in text):
         return []
     tokens = tokenize(text)
-    other = OTHER_ARITHMETIC.search(text)
-    foreign = f"another arithmetic may be meant ({other[0].strip()[:20]!r})" if other else ""
     annotations = [claim for token in tokens if token.kind is Kind.NOTE for claim in _annotation(text, token)]
     prose = [claim for claim in _prose(text, tokens) if not _repeats(claim, annotations)]
     claims = sorted(prose + annotations, key=lambda claim: claim.span)
-    return [replace(claim, obstacle=claim.obstacle or foreign) for claim in claims] if foreign else claims
+    other = OTHER_ARITHMETIC.search(text) if claims else None
+    if other is None:
+        return claims
+    return [replace(claim, obstacle=claim.obstacle or f"another arithmetic may be meant ({other[0].strip()[:20]!r})") for claim in claims]
 
 
 def _annotation(text: str, note: Token) -> Iterator[Claim]:

@@ -11,6 +11,7 @@ from stepward.rewards.arithmetic.verdict import State, StepVerdict, verify
 from stepward.rewards.arithmetic.vocabulary import OTHER_ARITHMETIC
 
 VERSION = 1
+_VALUES = {State.SUPPORTED: 1.0, State.REFUTED: 0.0, State.ABSTAIN: math.nan}
 
 
 class ArithmeticVerifier:
@@ -32,7 +33,7 @@ class ArithmeticVerifier:
         verdicts = [self._unread(foreign[0]) if foreign else verify(step.text) for step in trajectory.steps]
         decided = [verdict.state is not State.ABSTAIN for verdict in verdicts]
         return StepScores(
-            [{State.SUPPORTED: 1.0, State.REFUTED: 0.0, State.ABSTAIN: math.nan}[verdict.state] for verdict in verdicts],
+            np.array([_VALUES[verdict.state] for verdict in verdicts], dtype=np.float64),
             tuple(None if sure else f"{ABSTAINED}: {verdict.reason}" for sure, verdict in zip(decided, verdicts, strict=True)),
             scale=self.scale,
             rationales=tuple(verdict.evidence if sure else None for sure, verdict in zip(decided, verdicts, strict=True)),

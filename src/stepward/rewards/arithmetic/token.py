@@ -69,8 +69,12 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 _PATTERN = re.compile(
     r"""
-    (?P<note><<[^<>\n]{0,200}>>)
-  | (?P<newline>[\n\r\u2028\u2029\v\f]\s*) | (?P<space>[^\S\n\r\u2028\u2029\v\f]+ | \\[,;:!\ ] | \\q?quad(?![a-zA-Z]) | \\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits|small|large)(?![a-zA-Z]) )
+    (?P<space>[^\S\n\r\u2028\u2029\v\f]+ | \\[,;:!\ ] | \\q?quad(?![a-zA-Z]) | \\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits|small|large)(?![a-zA-Z]) )
+  | (?P<times>(?:\*(?!\*)|[×·⋅∙∗✕✖])|\\(?:times|cdot|ast)(?![a-zA-Z])|(?<=[0-9])[xX](?=\$?[0-9])|(?<=[\s)%$])[xX](?=\s+\\?[($£€]?\s*\\?[0-9(.$]))
+  | (?P<percent>\\?%|\bper\s?cent\b|％)
+  | (?P<word>[^\W\d_]+(?:['’\-][^\W\d_]+)*)(?P<tail>[0-9_]\w*)?
+  | (?P<note><<[^<>\n]{0,200}>>)
+  | (?P<newline>[\n\r\u2028\u2029\v\f]\s*)
   | (?P<clock>[0-9]+:[0-9]+(?::[0-9]+)?)
   | (?P<number>[0-9]{1,3}(?:(?:,|\{,\}|\\,|,\\!)[0-9]{3})+(?![0-9])(?:\.[0-9]+)? | [0-9]+\.[0-9]+ | [0-9]+ | \.[0-9]+)
   | (?P<stuck>(?<=[0-9]),(?=[0-9]))
@@ -84,7 +88,6 @@ _PATTERN = re.compile(
   | (?P<approximately>[≈≃≅]|\\(?:approx|simeq|cong|doteq|fallingdotseq)(?![a-zA-Z]))
   | (?P<equals>[=＝])
   | (?P<bold>\*\*|__)
-  | (?P<times>[*×·⋅∙∗✕✖]|\\(?:times|cdot|ast)(?![a-zA-Z])|(?<=[0-9])[xX](?=\$?[0-9])|(?<=[\s)%$])[xX](?=\s+\\?[($£€]?\s*\\?[0-9(.$]))
   | (?P<divide>[/÷∕⁄]|\\(?:div|slash)(?![a-zA-Z]))
   | (?P<dash>—|---?)
   | (?P<hyphen>(?<=[0-9])-(?=[A-Za-z]{3}))
@@ -93,14 +96,12 @@ _PATTERN = re.compile(
   | (?P<caret>\^)
   | (?P<superscript>[⁰¹²³⁴⁵⁶⁷⁸⁹]+)
   | (?P<glyph>[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞])
-  | (?P<percent>\\?%|\bper\s?cent\b|％)
   | (?P<ellipsis>\.\.+|…|\\[lcv]?dots[a-z]?(?![a-zA-Z]))
   | (?P<display>\\[\[\]]|\$\$|\\\\(?:\[[0-9a-z.]*\])?)
   | (?P<glue>\\[()$]|[$£€¥₹]|\\(?:text|mathrm|textbf|textit|mathbf|textrm|mathit|mathsf|boldsymbol
       |underline|boxed|fbox|mbox|bf|rm|emph|color\s*\{[a-z]*\})(?![a-zA-Z])|[\u200b\ufeff])
   | (?P<brace_open>\{) | (?P<brace_close>\})
   | (?P<open>\() | (?P<close>\))
-  | (?P<word>[^\W\d_]+(?:['’\-][^\W\d_]+)*)(?P<tail>[0-9_]\w*)?
   | (?P<comma>[,，]) | (?P<colon>[:：])
   | (?P<stop>[.](?=\s|$|["')\]*$\\<]|[A-Z]) | [;；。?"“”#\[•●▪◦])
   | (?P<ampersand>&)
