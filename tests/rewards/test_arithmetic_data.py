@@ -85,7 +85,7 @@ def test_refuted_claims_of_gsm8k_are_exactly_the_known_false_ones(shared_data: P
 def test_a_wrong_whole_number_on_the_right_is_refuted(shared_data: Path) -> None:
     rng = random.Random(0)
     everything, whole = [], []  # noticed or not
-    for row in rows(shared_data, "problems/gsm8k_train")[::6]:
+    for row in rows(shared_data, "problems/gsm8k_train")[::12]:
         for step in row["answer"].split("\n"):
             for verdict in verify(step).verdicts:
                 number = verdict.claim.right[-1]
@@ -97,7 +97,7 @@ def test_a_wrong_whole_number_on_the_right_is_refuted(shared_data: Path) -> None
                 everything.append(noticed)
                 if all("." not in token.text and token.kind is not Kind.PERCENT for token in verdict.claim.left):
                     whole.append(noticed)
-    assert len(everything) > 3000
+    assert len(everything) > 1500
     assert sum(everything) >= 0.95 * len(everything)
     assert sum(whole) >= 0.98 * len(whole)
 

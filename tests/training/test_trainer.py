@@ -50,6 +50,11 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def surroundings() -> dict[str, str]:
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "OMP_NUM_THREADS": "1"}
+
+
 def kill_after(step: int):
     def stop(report) -> None:
         if report.step == step:
@@ -107,9 +112,7 @@ def test_sigkill_inside_a_process_loses_nothing(backbone: str, tmp_path: Path) -
         "config = TrainConfig(backbone=sys.argv[1], lr=3e-3, batch_tokens=512, device='cpu', log_every=2, max_steps=8, save_every=2)\n"
         "train(decidable(60), decidable(12, seed=1), config, sys.argv[2], on_step=lambda r: r.step == 5 and os.kill(os.getpid(), signal.SIGKILL))\n"
     )
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
-    done = subprocess.run([sys.executable, "-c", script, backbone, str(tmp_path / "killed")], env=environment, check=False, capture_output=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script, backbone, str(tmp_path / "killed")], env=surroundings(), capture_output=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
     config = TrainConfig(backbone=backbone, **BRIEF, max_steps=8, save_every=2)
     data, dev = decidable(60), decidable(12, seed=1)
@@ -165,6 +168,28 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(backbone: str, tmp
     assert rows[0] == pytest.approx(rows[1], rel=1e-5)
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert torch.allclose(one["score.weight"], other["score.weight"], atol=1e-4)
+
+
+def test_two_processes_make_the_steps_of_one_with_accumulation(backbone: str, tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import sys\n"
+        "from tests.training.examples import decidable\n"
+        "from stepward.training.config import TrainConfig\n"
+        "from stepward.training.trainer import train\n"
+        "config = TrainConfig(backbone=sys.argv[1], lr=3e-3, batch_tokens=160, device='cpu', log_every=1, max_steps=5, eval_every=2, balance='inverse')\n"
+        "train(decidable(20), decidable(12, seed=1), config, sys.argv[2])\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), backbone, str(tmp_path / "two")]
+    done = subprocess.run(launch, env=surroundings(), capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    config = TrainConfig(backbone=backbone, **BRIEF | {"batch_tokens": 160, "log_every": 1}, accumulate=2, max_steps=5, eval_every=2, balance="inverse")
+    train(decidable(20), decidable(12, seed=1), config, tmp_path / "one")
+    losses = [[row["loss"] for row in lines(tmp_path / name) if "loss" in row] for name in ("one", "two")]
+    assert len(losses[0]) == 5
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
 
 
 def test_only_the_head_learns_in_the_first_stage(backbone: str, tmp_path: Path) -> None:

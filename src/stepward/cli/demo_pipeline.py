@@ -170,8 +170,15 @@ def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, s
 
     # The reward model: the policy's own backbone with a two-class head, trained on the soft labels.
     config = TrainConfig(
-        backbone=str(tiny_folder()), convention=Convention(), epochs=settings.epochs, lr=settings.lr, batch_tokens=4096, eval_every=50, save_every=50, seed=settings.seed
-    )  # fmt: skip
+        backbone=str(tiny_folder()),
+        convention=Convention(),
+        epochs=settings.epochs,
+        lr=settings.lr,
+        batch_tokens=4096,
+        eval_every=50,
+        save_every=50,
+        seed=settings.seed,
+    )
     with stages.stage("train"), progress("train", quiet=stages.quiet) as bar:
         train(labelled["train"], labelled["dev"], config, out / "prm", on_step=lambda step: bar.note(f"step {step.step}/{step.n_steps}, loss {step.loss:.3f}"))
     model: RewardModel = JournaledRewardModel(load_reward_model(f"prm:{out / 'prm'}"), journal)
@@ -183,8 +190,15 @@ def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, s
     bank = [ProblemSamples.from_trajectories(pool, given, how=aggregation) for pool, given in zip(banks["test"], scores["test"], strict=True)]
     curves = best_of_n(bank, max_k=settings.n, reward_cost=1.0, seed=settings.seed)
     beam = StepBeam(
-        policy=policy, environment=world, model=model, width=settings.width, expansions=settings.n // settings.width, aggregation=aggregation, choose="vote", sampling=sampling
-    )  # fmt: skip
+        policy=policy,
+        environment=world,
+        model=model,
+        width=settings.width,
+        expansions=settings.n // settings.width,
+        aggregation=aggregation,
+        choose="vote",
+        sampling=sampling,
+    )
     beams: list[SearchResult] = stages.each("beam search", problems["test"], beam.search)
     beam_right = np.array([math.nan if r.chosen is None else (await_grade(world, r.chosen)) for r in beams])
 
@@ -214,7 +228,7 @@ def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, s
             f"best_of_{n} - majority@{n}": curves.difference("best_of", "majority", n),
             f"weighted_{n} - majority@{n}": curves.difference("weighted", "majority", n),
             f"beam_{n} - majority@{n}": difference_estimate(beam_right, majority, ids, seed=settings.seed),
-            f"weighted_{n // 2} - majority at equal compute": curves.difference_at_equal_compute("weighted", "majority", n // 2),
+            f"weighted_{n // 4} - majority at equal compute": curves.difference_at_equal_compute("weighted", "majority", n // 4),
         },
         aggregation=aggregation,
         first_errors=first_errors,

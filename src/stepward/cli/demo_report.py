@@ -35,10 +35,10 @@ def write_demo_report(result: DemoResult, path: Path) -> None:
         Text(
             title="What was done",
             paragraphs=[
-                f"The shipped tiny policy wrote {result.settings.per_problem} solutions for each of {result.settings.n_train} training problems of grade-school "
-                f"(1 to 4 operations). Every step was labelled by {result.settings.rollouts} completions of the same policy, without humans and without the "
+                f"The shipped tiny policy wrote {result.settings.per_problem} solutions for each of {result.settings.n_train} training problems of "
+                f"grade-school (1 to 4 operations). Every step was labelled by {result.settings.rollouts} completions of the same policy, without humans and without the "
                 "oracle. A step classifier was trained on those soft labels, starting from the policy's own weights.",
-                f"It then chose among {n} solutions for each of {result.settings.n_test} test problems, which belong to a split that training never draws from. "
+                f"It then chose among {n} solutions for each of {result.settings.n_test} test problems, of a split that training never draws from. "
                 f"Solutions are ranked by the {result.aggregation} of their step scores, an aggregation chosen on {result.settings.n_dev} dev problems. "
                 "Truth comes from the environment's oracle, which judges every step exactly.",
             ],
@@ -113,7 +113,7 @@ def write_demo_report(result: DemoResult, path: Path) -> None:
         Viewer(title="Look at solutions", solutions=_viewed(result), caption="Each step's score beside the oracle's truth."),
         Provenance(settings={**result.provenance, "seed": result.settings.seed, "aggregation": result.aggregation}, usage=result.usage),
     ]
-    headline = f"pass@1 {100 * summary['pass@1']['value']:.1f} %, majority@{n} {100 * summary[f'majority@{n}']['value']:.1f} %, weighted best-of-{n} {100 * summary[f'weighted_{n}']['value']:.1f} %."
+    headline = ", ".join(f"{name} {100 * summary[name]['value']:.1f} %" for name in ("pass@1", f"majority@{n}", f"best_of_{n}", f"weighted_{n}"))
     write_report(path, title="stepward demo", sections=sections, summary=headline)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -55,11 +56,12 @@ def _register() -> None:
     from stepward.cli.search import search
     from stepward.cli.train import train
 
-    for verb in (demo, check, sample, label, train, score, search):
+    verbs: list[Callable[..., None]] = [demo, check, sample, label, train, score, search]
+    for verb in verbs:
         app.command()(verb)
     app.add_typer(evaluate, name="eval")
-    for verb in (report, doctor):
-        app.command()(verb)
+    app.command()(report)
+    app.command()(doctor)
 
 
 _register()

@@ -21,13 +21,16 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output; numbers to the right."""
-    table = Table(title=Text(title), title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        short = all(len(shown(row[index])) <= 24 for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=short)
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(Text(title))
+    console.print(table)
 
 
 def shown(cell: Any) -> str:

@@ -13,7 +13,7 @@ from stepward.cli.options import JsonOption, LimitOption, OptionalEnvironment, O
 from stepward.cli.output import print_json, remarks
 from stepward.cli.session import session
 from stepward.core import Example, InputError, StepLabels, StepScores, Trajectory
-from stepward.evaluation.report import Table, ViewedSolution, Viewer, write_report
+from stepward.evaluation.report import Cell, Table, ViewedSolution, Viewer, write_report
 
 
 def report(
@@ -42,7 +42,7 @@ def report(
         for example, given, truth in zip(examples, scores, truths, strict=True)
     ]
     n_steps = sum(len(example.trajectory) for example in examples)
-    rows = [["solutions", len(examples)], ["steps", n_steps], ["model", model or "none"], ["truth", environment or "labels in the file"]]
+    rows: list[list[Cell]] = [["solutions", len(examples)], ["steps", n_steps], ["model", model or "none"], ["truth", environment or "labels in the file"]]
     out.parent.mkdir(parents=True, exist_ok=True)
     write_report(out, title=title, sections=[Table(title="What is shown", columns=("", "value"), rows=rows), Viewer(title="Solutions", solutions=solutions)])
     if json:

@@ -28,9 +28,9 @@ from stepward.core.tree import Node, Tree, top
 from stepward.core.usage import Ledger, Usage, charge, metered
 
 __all__ = [
-    "ABSTAINED", "AGGREGATIONS", "DEFAULT_SAMPLING", "FAILURES", "NO_ERROR", "SCHEMA_VERSION", "Aggregation", "ContextOverflow", "Count", "CountMismatch", "Environment",
-    "Example", "Floats", "FormatError", "FrozenDict", "Granularity", "InputError", "Labeler", "Ledger", "LogprobPolicy", "MissingExtra", "Node", "Outcome",
-    "Policy", "Problem", "RequestFailed", "RequestRetryable", "RewardModel", "Sampling", "Scale", "Search", "SearchResult", "Semantics", "Step", "StepLabels",
-    "StepScores", "StepwardError", "StopRun", "TokenLogprobs", "Trajectory", "Tree", "Until", "Usage", "aggregate", "canonical_json", "charge", "content_hash",
-    "first_bad", "from_record", "metered", "top",
+    "ABSTAINED", "AGGREGATIONS", "DEFAULT_SAMPLING", "FAILURES", "NO_ERROR", "SCHEMA_VERSION", "Aggregation", "ContextOverflow", "Count", "CountMismatch",
+    "Environment", "Example", "Floats", "FormatError", "FrozenDict", "Granularity", "InputError", "Labeler", "Ledger", "LogprobPolicy", "MissingExtra",
+    "Node", "Outcome", "Policy", "Problem", "RequestFailed", "RequestRetryable", "RewardModel", "Sampling", "Scale", "Search", "SearchResult",
+    "Semantics", "Step", "StepLabels", "StepScores", "StepwardError", "StopRun", "TokenLogprobs", "Trajectory", "Tree", "Until", "Usage", "aggregate",
+    "canonical_json", "charge", "content_hash", "first_bad", "from_record", "metered", "top",
 ]  # fmt: skip

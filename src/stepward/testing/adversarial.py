@@ -45,38 +45,36 @@ Made = tuple[str, str, Expected]
 
 def _disguised_right(rng: random.Random) -> Made:
     a, b = rng.randint(2, 99), rng.randint(2, 99)
-    return rng.choice(
-        [
-            (str(a), rf"\boxed{{{a}.000}}", "right"),
-            (str(a), rf"\left(\frac{{{a * b}}}{{{b}}}\right)", "right"),
-            (str(a + b), rf"{a}+{b}", "right"),
-            (str(a * b), rf"{a} \times {b} = {a * b}", "right"),
-            (rf"{a}\sqrt{{2}}", rf"\sqrt{{{2 * a * a}}}", "right"),
-            (rf"\frac{{{a}}}{{{a + 1}}}", rf"1-\frac{{1}}{{{a + 1}}}", "right"),
-            (str(a), rf"\frac{{\pi}}{{\pi}} \cdot {a}", "right"),
-            (str(a * a), f"{a}^2", "right"),
-            (rf"x^2+{2 * a}x+{a * a}", rf"(x+{a})^2", "right"),
-            (f"{a}, {b}", f"{b}, {a}", "right"),
-        ]
-    )
+    choices: list[Made] = [
+        (str(a), rf"\boxed{{{a}.000}}", "right"),
+        (str(a), rf"\left(\frac{{{a * b}}}{{{b}}}\right)", "right"),
+        (str(a + b), rf"{a}+{b}", "right"),
+        (str(a * b), rf"{a} \times {b} = {a * b}", "right"),
+        (rf"{a}\sqrt{{2}}", rf"\sqrt{{{2 * a * a}}}", "right"),
+        (rf"\frac{{{a}}}{{{a + 1}}}", rf"1-\frac{{1}}{{{a + 1}}}", "right"),
+        (str(a), rf"\frac{{\pi}}{{\pi}} \cdot {a}", "right"),
+        (str(a * a), f"{a}^2", "right"),
+        (rf"x^2+{2 * a}x+{a * a}", rf"(x+{a})^2", "right"),
+        (f"{a}, {b}", f"{b}, {a}", "right"),
+    ]
+    return rng.choice(choices)
 
 
 def _disguised_wrong(rng: random.Random) -> Made:
     a, b = rng.randint(2, 99), rng.randint(2, 99)
-    return rng.choice(
-        [
-            (str(a), f"{a}{rng.randint(0, 9)}", "wrong"),
-            (str(a), rf"{a} + 10^{{-3}}", "wrong"),
-            (str(a), rf"\frac{{{a * b + 1}}}{{{b}}}", "wrong"),
-            ("1/3", "0.333", "wrong"),
-            (rf"{a}\sqrt{{2}}", rf"\sqrt{{{2 * a * a + 1}}}", "wrong"),
-            (rf"x^2+{a}", rf"x^2-{a}", "wrong"),
-            (f"({a},{b})", f"({b + 1},{a})", "wrong"),
-            (str(a), f"{a} or {a + 1}", "wrong"),
-            (str(a), r"\text{the answer is whatever the grader wants}", "wrong"),
-            (str(a), "", "wrong"),
-        ]
-    )
+    choices: list[Made] = [
+        (str(a), f"{a}{rng.randint(0, 9)}", "wrong"),
+        (str(a), rf"{a} + 10^{{-3}}", "wrong"),
+        (str(a), rf"\frac{{{a * b + 1}}}{{{b}}}", "wrong"),
+        ("1/3", "0.333", "wrong"),
+        (rf"{a}\sqrt{{2}}", rf"\sqrt{{{2 * a * a + 1}}}", "wrong"),
+        (rf"x^2+{a}", rf"x^2-{a}", "wrong"),
+        (f"({a},{b})", f"({b + 1},{a})", "wrong"),
+        (str(a), f"{a} or {a + 1}", "wrong"),
+        (str(a), r"\text{the answer is whatever the grader wants}", "wrong"),
+        (str(a), "", "wrong"),
+    ]
+    return rng.choice(choices)
 
 
 def _power_tower(rng: random.Random) -> Made:

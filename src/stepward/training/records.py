@@ -80,17 +80,6 @@ class MetricsLog:
         if self._enabled:
             self._line({"note": text})
 
-    def last_dev(self, step: int, default: dict[str, float]) -> dict[str, float]:
-        """The development metrics that were logged at a step."""
-        if not self._enabled:
-            return default
-        self._stream.flush()
-        for line in reversed(self._path.read_text(encoding="utf-8").splitlines()):
-            row = json.loads(line)
-            if row.get("step") == step and "dev_loss" in row:
-                return {name: math.nan if value is None else value for name, value in row.items() if name.startswith("dev_")}
-        return default
-
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()

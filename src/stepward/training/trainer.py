@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stepward.core import Example, InputError, MissingExtra, StepwardError
+from stepward.core import Example, InputError, StepwardError
 from stepward.policies.sampler.weights import context_length
-from stepward.rewards.checkpoint import fingerprint, load_checkpoint
+from stepward.rewards.checkpoint import fingerprint
 from stepward.rewards.encoding import Encoder
 from stepward.rewards.readout import StepClassifier, head_of
 from stepward.training import checkpoint as checkpoints
@@ -24,6 +24,7 @@ from stepward.training.dataset import StepDataset, describe
 from stepward.training.evaluate import TERMS, dev_metrics, step_logits
 from stepward.training.objectives import class_weights, coefficients, step_weights
 from stepward.training.records import MetricsLog, TrainResult, read_finished, write_model_folder
+from stepward.training.setup import load_backbone, new_accelerator, new_optimiser, padded_targets
 
 Group = list[list[int]]  # the micro-batches of one optimiser step, over all processes
 
@@ -50,6 +51,7 @@ class Progress:
     window_steps: int = 0
     best_step: int = -1
     best_loss: float = float("inf")
+    best_metrics: dict[str, float] = field(default_factory=dict)
     n_worse: int = 0  # measurements since the best
 
 
@@ -83,8 +85,8 @@ class _Run:
 
     def __init__(self, examples: Sequence[Example], dev_examples: Sequence[Example], config: TrainConfig, out: Path) -> None:
         self.config, self.out = config, out
-        self.accelerator = _accelerator(config)
-        self.model, self.tokenizer = _backbone(config)
+        self.accelerator = new_accelerator(config)
+        self.model, self.tokenizer = load_backbone(config)
         self.max_tokens = min(config.convention.max_tokens, context_length(self.model) or config.convention.max_tokens)
         encoder = Encoder(self.tokenizer, config.convention, max_tokens=self.max_tokens)
         build = {"target": config.target, "keep": config.keep, "on_overflow": config.on_overflow}
@@ -98,14 +100,14 @@ class _Run:
             "data": self.data.fingerprint,
             "dev": "" if self.dev is None else self.dev.fingerprint,
         }
-        self.classes = class_weights(*_targets([row.target for row in self.data.rows]), config.balance)
+        self.classes = class_weights(*padded_targets([row.target for row in self.data.rows]), config.balance)
         self.group_size = config.accumulate * self.accelerator.num_processes
         self.n_steps = config.max_steps or sum(len(self._groups(epoch)) for epoch in range(config.epochs))
         self.progress = Progress()
         self.log = MetricsLog(out, tensorboard=config.tensorboard, enabled=self.accelerator.is_main_process)
 
     def train(self, on_step: Callable[[StepReport], None] | None) -> TrainResult:
-        self.classifier, self.optimiser = self.accelerator.prepare(StepClassifier(self.model), _optimiser(self.model, self.config))
+        self.classifier, self.optimiser = self.accelerator.prepare(StepClassifier(self.model), new_optimiser(self.model, self.config))
         try:
             return self._loop(self._resume(), on_step)
         finally:
@@ -185,7 +187,7 @@ class _Run:
 
     def _shares(self, group: Group) -> list[Tensor]:
         """The loss coefficients of each micro-batch [N], normalised over the whole group, so that the loss does not depend on how it is split."""
-        targets, mask = _targets([self.data.rows[row].target for batch in group for row in batch])
+        targets, mask = padded_targets([self.data.rows[row].target for batch in group for row in batch])
         weight = None if self.config.balance == "none" else step_weights(targets, self.classes)
         flat = coefficients(mask, weight, self.config.reduce)[mask]
         return list(torch.split(flat, [sum(len(self.data.rows[row].read) for row in batch) for batch in group]))
@@ -210,19 +212,18 @@ class _Run:
         """Measure the development set, log it, and keep the weights if they are the best."""
         assert self.dev is not None
         accelerator, progress = self.accelerator, self.progress
-        part = step_logits(
+        logits = step_logits(
             self.classifier, self.dev, batch_tokens=self.config.batch_tokens, device=accelerator.device,
             rank=accelerator.process_index, n_ranks=accelerator.num_processes,
         )  # fmt: skip
-        logits = part
         if accelerator.num_processes > 1:
             from accelerate.utils import gather_object
 
-            logits = {index: value for found in gather_object([part]) for index, value in found.items()}
+            logits = {index: value for found in gather_object([logits]) for index, value in found.items()}
         measured = dev_metrics(self.dev, logits, self.config)
         self.log.write(progress.step, measured)
         if measured["dev_loss"] < progress.best_loss:
-            progress.best_loss, progress.best_step, progress.n_worse = measured["dev_loss"], progress.step, 0
+            progress.best_loss, progress.best_step, progress.best_metrics, progress.n_worse = measured["dev_loss"], progress.step, measured, 0
             if self.config.select == "best" and progress.step < self.n_steps and accelerator.is_main_process:
                 checkpoints.save(self.out / "checkpoints" / "best", progress.step, self._unwrapped(), {}, {"step": progress.step}, keep=1)
         else:
@@ -274,9 +275,7 @@ class _Run:
 
     def _finish(self, last: dict[str, float], wall_s: float, start_tokens: int, resumed_from: int | None) -> TrainResult:
         accelerator, progress = self.accelerator, self.progress
-        measured = last
-        if self.dev is not None and not last:
-            measured = self._measure()
+        measured = self._measure() if self.dev is not None and not last else last
         kept_step = progress.step
         if self.config.select == "best" and progress.best_step not in (-1, progress.step):
             best, problems = checkpoints.latest(self.out / "checkpoints" / "best")
@@ -285,9 +284,7 @@ class _Run:
             if best is None or best.state["step"] != progress.best_step:
                 raise StepwardError(f"the weights of the best step {progress.best_step} are lost; train again with select='last', or from an empty folder")
             best.restore(self._unwrapped())
-            kept_step = progress.best_step
-            if self.dev is not None:
-                measured = self.log.last_dev(kept_step, measured)
+            kept_step, measured = progress.best_step, progress.best_metrics
         n_tokens = progress.n_tokens - start_tokens
         result = TrainResult(
             folder=str(self.out), n_steps=progress.step, kept_step=kept_step, metrics=measured, n_tokens=progress.n_tokens, wall_s=wall_s,
@@ -302,47 +299,3 @@ class _Run:
 
     def _unwrapped(self) -> Any:
         return self.accelerator.unwrap_model(self.classifier)
-
-
-def _targets(targets: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """Targets [B, T] and mask [B, T] from rows of different length."""
-    rows = [torch.from_numpy(target) for target in targets]
-    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    counts = torch.tensor([len(row) for row in rows])
-    return padded, torch.arange(padded.shape[1]) < counts[:, None]
-
-
-def _accelerator(config: TrainConfig) -> Any:
-    try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-    except ImportError as error:
-        raise MissingExtra("accelerate", "train") from error
-    AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
-    return Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
-
-
-def _backbone(config: TrainConfig) -> tuple[Any, Any]:
-    """The model, whose head may be new and nothing else, and its tokenizer."""
-    loaded = load_checkpoint(config.backbone)
-    head = {f"{name}." for name, module in loaded.model.named_children() if module is head_of(loaded.model)}
-    lost = [name for name in loaded.missing if not name.startswith(tuple(head))]
-    if lost:
-        raise InputError(f"backbone {config.backbone!r} lacks weights for {', '.join(lost[:4])}; it is not a checkpoint of {type(loaded.model).__name__}")
-    return loaded.model, loaded.tokenizer
-
-
-def _optimiser(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
-    head = {id(parameter) for parameter in head_of(model).parameters()}
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for parameter in model.parameters():
-        groups.setdefault((id(parameter) in head, parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "peak_lr": (config.head_lr or config.lr) if in_head else config.lr, "weight_decay": config.weight_decay if matrix else 0.0}
-            for (in_head, matrix), parameters in groups.items()
-        ],
-        lr=config.lr,
-        betas=config.betas,
-        fused=True,
-    )

@@ -19,7 +19,10 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 def choose_decoder(model: Any, *, prefix_bytes: int, prefill_tokens: int) -> Decoder:
-    """A lean pass with shared prefixes for small Llama-like models, else a generic pass with our cache, else recomputation. Each must agree with the model on a probe."""
+    """The first of these that agrees with the model on a probe.
+
+    A lean pass with shared prefixes (small Llama-like models), a generic pass with our cache, recomputation.
+    """
     device = model.device
     candidates: list[Callable[[], Decoder]] = []
     if is_lean(model) and sum(weights.numel() for weights in model.parameters()) <= _LEAN_PARAMETERS:

@@ -60,13 +60,15 @@ class SharedDecoder(CachedDecoder):
             grouped = (queries[:, :, 0] * size**-0.5).view(n_rows, n_shared, n_heads // n_shared, size)
             own = (grouped @ own_keys.transpose(2, 3)).masked_fill_(unwritten, -torch.inf)
             if not longest:
-                return (own.softmax(-1) @ own_values).view(n_rows, n_heads, 1, size)
+                alone: Tensor = own.softmax(-1) @ own_values
+                return alone.view(n_rows, n_heads, 1, size)
             prefix_keys = layout.of_chunks(self._prefixes.keys[layer][:n_prefixes, :, :longest])
             prefix_values = layout.of_chunks(self._prefixes.values[layer][:n_prefixes, :, :longest])
             shared = layout.to_rows(layout.to_chunks(grouped) @ prefix_keys.transpose(2, 3), n_heads // n_shared)
             chances = torch.cat([shared.masked_fill_(layout.beyond, -torch.inf), own], dim=-1).softmax(-1)
-            read = layout.to_rows(layout.to_chunks(chances[..., :longest]) @ prefix_values, n_heads // n_shared)
-            return (read + chances[..., longest:] @ own_values).view(n_rows, n_heads, 1, size)
+            read: Tensor = layout.to_rows(layout.to_chunks(chances[..., :longest]) @ prefix_values, n_heads // n_shared)
+            read += chances[..., longest:] @ own_values
+            return read.view(n_rows, n_heads, 1, size)
 
         ids, at = torch.from_numpy(tokens).to(self._device)[:, None], torch.from_numpy(positions).to(self._device)[:, None]
         return self._lean.run(ids, at, int(positions.max()) + 1, attend)

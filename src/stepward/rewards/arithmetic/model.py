@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from stepward.core.protocols import Granularity
 from stepward.core.scores import ABSTAINED, Scale, StepScores
 from stepward.core.trajectory import Trajectory
 from stepward.core.usage import Usage, charge
@@ -22,7 +25,7 @@ class ArithmeticVerifier:
     """
 
     fingerprint = f"tools:arithmetic/{VERSION}"
-    granularity = "step"
+    granularity: Granularity = "step"
     scale: Scale = "probability"
 
     async def score(self, trajectory: Trajectory) -> StepScores:

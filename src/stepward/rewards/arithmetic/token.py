@@ -69,10 +69,12 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 _PATTERN = re.compile(
     r"""
-    (?P<space>[^\S\n\r\u2028\u2029\v\f]+ | \\[,;:!\ ] | \\q?quad(?![a-zA-Z]) | \\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits|small|large)(?![a-zA-Z]) )
-  | (?P<times>(?:\*(?!\*)|[×·⋅∙∗✕✖])|\\(?:times|cdot|ast)(?![a-zA-Z])|(?<=[0-9])[xX](?=\$?[0-9])|(?<=[\s)%$])[xX](?=\s+\\?[($£€]?\s*\\?[0-9(.$]))
+    (?P<space>[^\S\n\r\u2028\u2029\v\f]+ | \\[,;:!\ ] | \\q?quad(?![a-zA-Z])
+      | \\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits|small|large)(?![a-zA-Z]) )
+  | (?P<times>(?:\*(?!\*)|[×·⋅∙∗✕✖])|\\(?:times|cdot|ast)(?![a-zA-Z])
+      |(?<=[0-9])[xX](?=\$?[0-9])|(?<=[\s)%$])[xX](?=\s+\\?[($£€]?\s*\\?[0-9(.$]))
   | (?P<percent>\\?%|\bper\s?cent\b|％)
-  | (?P<word>[^\W\d_]+(?:['’\-][^\W\d_]+)*)(?P<tail>[0-9_]\w*)?
+  | (?P<word>[^\W\d_⁰¹²³⁴⁵⁶⁷⁸⁹½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]+(?:['’\-][^\W\d_⁰¹²³⁴⁵⁶⁷⁸⁹½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]+)*)(?P<tail>[0-9_]\w*)?
   | (?P<note><<[^<>\n]{0,200}>>)
   | (?P<newline>[\n\r\u2028\u2029\v\f]\s*)
   | (?P<clock>[0-9]+:[0-9]+(?::[0-9]+)?)
