@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import platform
-import random
 import tempfile
 import time
 from pathlib import Path
@@ -30,12 +29,12 @@ _SHIPPED = Path(__file__).resolve().parents[1] / "src" / "stepward" / "policies"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", help="model folder or hub id; default: the shipped tiny policy, or a random model of its shape")
-    parser.add_argument("--problems", help="text file with one prompt a line; default: generated word problems")
+    parser.add_argument("--problems", help="text file with one prompt a line; default: problems of the easy grade-school environment")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--batch", type=int, default=64, help="rows per `generate` call")
     parser.add_argument("--max-rows", type=int, default=256, help="rows of our sampler")
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--top-k", type=int, default=0)
@@ -142,25 +141,9 @@ def read_prompts(options: argparse.Namespace) -> list[str]:
     if options.problems:
         lines = [line.strip() for line in Path(options.problems).read_text(encoding="utf-8").splitlines()]
         return [line for line in lines if line][: options.prompts]
-    generator = random.Random(0)
-    return [word_problem(generator) for _ in range(options.prompts)]
+    from stepward.environments.grade_school import GradeSchool
 
-
-_NAMES, _THINGS = ("Tom", "Mia", "Ravi", "Lena", "Omar", "Nora"), ("apples", "pens", "cards", "coins", "shells", "books")
-_FACTS = (
-    "{a} has {x} {t}.", "{b} has {x} more {t} than {a}.", "{a} gives {x} {t} to {b}.", "{b} buys {x} more {t} at the shop.",
-    "Each of the {x} boxes holds {y} {t}.", "{a} loses {x} of the {t} on the way.",
-)  # fmt: skip
-
-
-def word_problem(generator: random.Random) -> str:
-    """Text of 60 to 90 tokens in a word-level vocabulary with single digits."""
-    facts = []
-    a, b = generator.sample(_NAMES, 2)
-    thing = generator.choice(_THINGS)
-    for _ in range(generator.randint(5, 8)):
-        facts.append(generator.choice(_FACTS).format(a=a, b=b, t=thing, x=generator.randint(2, 99), y=generator.randint(2, 9)))
-    return " ".join([*facts, f"How many {thing} do {a} and {b} have now?"])
+    return [problem.prompt for problem in GradeSchool.easy().problems(0, options.prompts, split="dev")]
 
 
 def random_model(folder: Path) -> str:
@@ -168,11 +151,12 @@ def random_model(folder: Path) -> str:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+    from stepward.environments.grade_school import GradeSchool
+
     pieces = Regex(r" ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]|\n| ")
-    words = {" " + name for name in _NAMES} | set(_NAMES) | {" " + thing for thing in _THINGS}
-    words |= {piece for fact in (*_FACTS, "How many do have now? and ") for piece, _ in pre_tokenizers.Split(pieces, "isolated").pre_tokenize_str(fact)}
-    words |= {sign + digit for digit in "0123456789" for sign in ("", " ")} | {f" w{index}" for index in range(1400)}
-    vocabulary = {word: index for index, word in enumerate(["<eos>", "\n", "<unk>", *sorted(words)])}
+    prompts = " ".join(problem.prompt for problem in GradeSchool.easy().problems(0, 256, split="dev"))
+    words = {piece for piece, _ in pre_tokenizers.Split(pieces, "isolated").pre_tokenize_str(prompts)} | {f" w{index}" for index in range(1000)}
+    vocabulary = {word: index for index, word in enumerate(["<eos>", "\n", "<unk>", *sorted(words - {"\n"})])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, "isolated")
     tokenizer.decoder = decoders.Fuse()

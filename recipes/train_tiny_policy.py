@@ -31,7 +31,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class TinyRun:
-    """Everything that defines the run. The learning rate falls linearly over the last `decay` share of the run."""
+    """Everything that defines the run. The learning rate falls linearly over the last `decay_steps`."""
 
     layers: int = 6
     hidden: int = 160
@@ -40,7 +40,7 @@ class TinyRun:
     lr: float = 1.5e-3
     muon_lr: float = 1.2e-2
     warmup_steps: int = 100
-    decay: float = 0.5
+    decay_steps: int = 400
     batch: int = 48
     pool: int = 40
     curriculum_steps: int = 500
@@ -205,8 +205,7 @@ def train(run: TinyRun, out: Path, *, steps: int) -> None:
     shown, smooth, counted = time.monotonic(), 0.0, tokens
     for pool in batches(run, tokenizer, step // run.pool):
         for ids, targets in pool:
-            done = step / steps
-            scale = min(1.0, (step + 1) / run.warmup_steps, max(0.02, (1 - done) / run.decay))
+            scale = min(1.0, (step + 1) / run.warmup_steps, max(0.02, (steps - step) / run.decay_steps))
             for opt, lr in zip(opts, base_lr, strict=True):
                 for group in opt.param_groups:
                     group["lr"] = lr * scale
@@ -254,7 +253,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     train(TinyRun(seed=arguments.seed), arguments.out, steps=arguments.steps)

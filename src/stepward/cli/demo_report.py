@@ -36,8 +36,8 @@ def write_demo_report(result: DemoResult, path: Path) -> None:
             title="What was done",
             paragraphs=[
                 f"The shipped tiny policy wrote {result.settings.per_problem} solutions for each of {result.settings.n_train} training problems of "
-                f"grade-school (1 to 4 operations). Every step was labelled by {result.settings.rollouts} completions of the same policy, without humans and without the "
-                "oracle. A step classifier was trained on those soft labels, starting from the policy's own weights.",
+                f"grade-school (1 to 4 operations). Every step was labelled by {result.settings.rollouts} completions of the same policy, without humans "
+                "and without the oracle. A step classifier was trained on those soft labels, starting from the policy's own weights.",
                 f"It then chose among {n} solutions for each of {result.settings.n_test} test problems, of a split that training never draws from. "
                 f"Solutions are ranked by the {result.aggregation} of their step scores, an aggregation chosen on {result.settings.n_dev} dev problems. "
                 "Truth comes from the environment's oracle, which judges every step exactly.",

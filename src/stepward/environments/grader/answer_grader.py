@@ -40,7 +40,7 @@ class AnswerGrader:
         memory_limit_mb: int = 1024,
         max_chars: int = 2000,
         recycle_after: int = 1000,
-        startup_limit_s: float = 120.0,
+        startup_limit_s: float = 300.0,
     ) -> None:
         if workers < 1:
             raise InputError(f"AnswerGrader.workers must be at least 1, got {workers!r}")

@@ -31,6 +31,7 @@ class RowCache(Cache):  # type: ignore[misc]
         self._visible = 0
         self._positions = torch.zeros(0, 0, dtype=torch.long)
         self._start: int | None = None
+        self._flat: dict[tuple[int, int], Tensor] = {}
 
     def reserve(self, n_rows: int, length: int) -> None:
         """Make room for rows 0..n_rows-1 of `length` positions each."""
@@ -49,6 +50,7 @@ class RowCache(Cache):  # type: ignore[misc]
     def begin(self, positions: Tensor, visible: int, *, start: int | None = None) -> None:
         """The next pass writes rows 0..B-1 at `positions` ([B, T]; `start` if every row's are start, start + 1, ...) and reads 0..visible-1."""
         self._positions, self._visible, self._start = positions, visible, start
+        self._flat.clear()
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write new states [B, heads, T, head size]; return views of all that is visible."""
@@ -61,11 +63,24 @@ class RowCache(Cache):  # type: ignore[misc]
         if self._start is not None:
             keys[:n_rows, :, self._start : self._start + n_new] = key_states
             values[:n_rows, :, self._start : self._start + n_new] = value_states
+        elif n_new == 1:  # by far the most frequent case: one flat index serves all layers of the same shape
+            places = self._places(keys)
+            keys.view(-1, keys.shape[3]).index_copy_(0, places, key_states.reshape(-1, keys.shape[3]))
+            values.view(-1, values.shape[3]).index_copy_(0, places, value_states.reshape(-1, values.shape[3]))
         else:
             rows_index = torch.arange(n_rows, device=keys.device)[:, None]
             keys[rows_index, :, self._positions] = key_states.transpose(1, 2)
             values[rows_index, :, self._positions] = value_states.transpose(1, 2)
         return keys[:n_rows, :, : self._visible], values[:n_rows, :, : self._visible]
+
+    def _places(self, like: Tensor) -> Tensor:
+        """Where one position a row lies in a layer seen as [rows * heads * length, head size]."""
+        n_heads, length = like.shape[1], like.shape[2]
+        if (n_heads, length) not in self._flat:
+            n_rows = len(self._positions)
+            lines = torch.arange(n_rows * n_heads, device=like.device).view(n_rows, n_heads)
+            self._flat[n_heads, length] = (lines * length + self._positions).reshape(-1)
+        return self._flat[n_heads, length]
 
     def get_seq_length(self, *_: Any) -> int:
         return self._visible - self._positions.shape[-1]
