@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache
 
 LayerStates = list[tuple[Tensor, Tensor]]  # keys and values of one sequence, each [heads, T, head size], layer by layer
 _GRAIN = 64  # lengths grow in these units at least
+_ROW_GRAIN = 16  # and numbers of rows in these
 
 
 class RowCache(Cache):  # type: ignore[misc]
@@ -38,7 +39,7 @@ class RowCache(Cache):  # type: ignore[misc]
         rows_now, length_now = self._capacity
         if n_rows <= rows_now and length <= length_now:
             return
-        rows = rows_now if n_rows <= rows_now else max(n_rows, min(2 * rows_now, n_rows + 64))
+        rows = rows_now if n_rows <= rows_now else max(-(-n_rows // _ROW_GRAIN) * _ROW_GRAIN, min(2 * rows_now, n_rows + 64))
         columns = length_now if length <= length_now else max(-(-length // _GRAIN) * _GRAIN, min(2 * length_now, length + 1024))
         self._capacity = (rows, columns)
         for tensors in (self.keys, self.values):

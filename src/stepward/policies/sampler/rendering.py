@@ -59,6 +59,7 @@ class Rendering:
             raise InputError(f"a system message needs template='chat', got template='raw' with system={system!r}")
         self.tokenizer, self.template, self.separator, self.system, self.continuation = tokenizer, template, separator, system, continuation
         self.eos_ids = frozenset(int(token) for token in eos_ids)
+        self._fast = getattr(tokenizer, "backend_tokenizer", None)
         self._lock = threading.RLock()  # tokenisation happens in the caller's thread, detokenisation in the sampler's
         self._prompts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._sampled: OrderedDict[str, tuple[int, ...]] = OrderedDict()
@@ -147,6 +148,8 @@ class Rendering:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _decode(self, ids: Sequence[int]) -> str:
+        if self._fast is not None:  # what the call below comes to, without its checks; rows end often
+            return str(self._fast.decode(list(ids), skip_special_tokens=False))
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _find_anchor(self) -> tuple[str, tuple[int, ...]]:
