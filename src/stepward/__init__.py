@@ -2,9 +2,9 @@
 
     import stepward
 
-    model = stepward.load("Qwen/Qwen2.5-Math-PRM-7B")
+    model = stepward.load("tools:arithmetic")  # or prm:FOLDER, a step classifier that `stepward train` wrote
     scores = model.score("What is 48 / 2 + 3?", "48 / 2 = 24.\\n\\n24 + 3 = 28.\\n\\nThe answer is 28.")
-    scores.values, scores.first_error()
+    scores.values, scores.first_error()  # array([1., 0., nan]), 1
 
 The nouns are in `stepward.core`; this module holds the synchronous face.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from stepward.core import (
     Aggregation,
     Environment,
+    InputError,
     Labeler,
     Policy,
     Problem,
@@ -24,6 +26,11 @@ from stepward.core import (
 from stepward.engine.concurrency import Failure, run_all
 from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
+
+# Here and not inside `search`: the first import of the room binds its name in the package, so it must come before the function of that name does.
+from stepward.search.load import load_search
+
+logger = logging.getLogger("stepward")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,7 +61,7 @@ class Scorer:
 
 
 def load(spec: str | RewardModel, **options: Any) -> Scorer:
-    """A reward model from a specification: a folder or hub id, `prm:FOLDER_OR_ID`, `tools:arithmetic`, ..., ready to score.
+    """A reward model from a specification: `prm:FOLDER_OR_ID` (or the bare folder or hub id), `tools:arithmetic`, ..., ready to score.
 
     Raises: InputError listing the known forms.
     """
@@ -75,7 +82,7 @@ def sample(
     concurrency: int = 256,
     quiet: bool = False,
 ) -> list[list[Trajectory]]:
-    """`n` graded solutions of every problem; an empty list where sampling failed."""
+    """`n` graded solutions of every problem; an empty list where sampling failed, with a warning in the log "stepward" that says how often and why."""
     from stepward.environments.episode import solve
 
     writer, world = _policy(policy), _environment(environment)
@@ -96,25 +103,27 @@ def label(
     environment: Environment | str | None = None,
     method: str | Labeler = "monte-carlo",
     n: int = 8,
+    threshold: float = 0.0,
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
     quiet: bool = False,
 ) -> list[StepLabels]:
     """Step labels of every trajectory, in order; `method` is a name (see `stepward label --help`) or a labeler.
 
+    Monte-Carlo labels take `n` rollouts a step and call it good when more than the share `threshold` of them ends right.
     A trajectory that cannot be labelled gives unlabelled steps with the reason.
     """
-    if isinstance(method, str):
-        from stepward.labeling.load import load_labeler
+    from stepward.labeling.load import failed_labels, load_labeler
 
+    if isinstance(method, str):
         world = _environment(environment if environment is not None else "maths")
-        labeler = load_labeler(method, policy=None if policy is None else _policy(policy), environment=world, n=n, sampling=sampling)
+        labeler = load_labeler(method, policy=None if policy is None else _policy(policy), environment=world, n=n, threshold=threshold, sampling=sampling)
     else:
         labeler = method
     return _each(
         trajectories,
         labeler.label,
-        lambda t, why: StepLabels.unlabelled(len(t), why, semantics="value", source={"method": labeler.fingerprint}),
+        lambda t, why: failed_labels(labeler, t, why),
         title="label",
         concurrency=concurrency,
         quiet=quiet,
@@ -129,6 +138,7 @@ def search(
     model: RewardModel | Scorer | str | None = None,
     strategy: str | Search = "best-of-n",
     n: int = 16,
+    width: int = 4,
     aggregation: Aggregation = "min",
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
@@ -136,17 +146,15 @@ def search(
 ) -> list[SearchResult]:
     """The search's result for every problem, in order; `strategy` is a name (majority, best-of-n, weighted, beam) or a search.
 
+    `n` solutions a problem; a beam keeps `width` prefixes and extends each n / width times.
     A problem that cannot be searched gives a result without a chosen trajectory, with the reason.
     """
     if isinstance(strategy, str):
-        from stepward.core import InputError
-        from stepward.search.load import load_search
-
         if policy is None or environment is None:
             raise InputError("search needs a policy and an environment, e.g. policy='tiny', environment='grade-school:easy'")
         scorer = model.model if isinstance(model, Scorer) else load(model).model if model is not None else None
         strategy = load_search(
-            strategy, policy=_policy(policy), environment=_environment(environment), model=scorer, n=n, aggregation=aggregation, sampling=sampling
+            strategy, policy=_policy(policy), environment=_environment(environment), model=scorer, n=n, width=width, aggregation=aggregation, sampling=sampling
         )
     return _each(problems, strategy.search, lambda p, why: SearchResult(None, Tree(p), reason=why), title="search", concurrency=concurrency, quiet=quiet)
 
@@ -173,6 +181,9 @@ def _each(
 ) -> list[Result]:
     with progress(title, total=len(items), quiet=quiet) as bar:
         results = run_sync(run_all(items, fn, limit=concurrency, on_done=lambda _, __: bar.advance()))
+    reasons = [result.reason for result in results if isinstance(result, Failure)]
+    if reasons:
+        logger.warning("%s: %d of %d failed; the first: %s", title, len(reasons), len(items), reasons[0])
     return [failed(item, result.reason) if isinstance(result, Failure) else result for item, result in zip(items, results, strict=True)]
 
 

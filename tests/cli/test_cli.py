@@ -33,14 +33,24 @@ def test_help_reads_like_a_manual() -> None:
     for verb in ("demo", "check", "sample", "label", "train", "score", "search", "eval", "report", "doctor"):
         assert verb in text
     for verb in ("demo", "check", "sample", "label", "train", "score", "search", "report", "doctor"):
-        assert "Example" in run(verb, "--help").stdout or verb in ("demo", "check")
+        assert "Example" in run(verb, "--help").stdout
+    for verb in ("processbench", "labels", "best-of-n"):
+        shown = run("eval", verb, "--help").stdout
+        assert "Example" in shown
+        assert "--json" in shown
 
 
 def test_score_prints_one_object_with_one_value_a_step() -> None:
-    found = run_json("score", "--model", "tools:arithmetic", "--problem", "What is 2 + 2?", "--solution", "2 + 2 = 4.\\n\\n4 + 1 = 6.\\n\\nDone.")
+    found = run_json("score", "--model", "tools:arithmetic", "--problem", "What is 2 + 2?", "--solution", "2 + 2 = 4.\n\n4 + 1 = 6.\n\nDone.")
     scores = found["scores"][0]
     assert scores["values"] == [1.0, 0.0, None]
     assert scores["reasons"][2].startswith("abstained")
+
+
+def test_score_leaves_latex_as_it_is_and_tells_one_number_a_solution() -> None:
+    found = run_json("score", "--model", "tools:arithmetic", "--problem", "p", "--solution", r"2 + 2 \neq 5, since 2 + 2 = 4.")
+    assert len(found["scores"][0]["values"]) == 1
+    assert found["aggregates"] == [1.0]
 
 
 def test_score_shows_a_table_to_people() -> None:
@@ -57,6 +67,10 @@ def test_mistakes_end_with_a_message_and_no_traceback() -> None:
         (["search", "--policy", "scripted:grade-school", "--strategy", "mcts"], "mcts"),
         (["label", "--data", "missing.jsonl", "--out", "x.jsonl"], "missing.jsonl"),
         (["eval", "processbench", "--model", "tools:arithmetic"], "--data"),
+        (["eval", "processbench", "--model", "tools:arithmetic", "--data", "a/x.jsonl", "b/x.jsonl"], "not distinct"),
+        (["sample", "--policy", "scripted:grade-school", "--out", "samples.csv"], "samples.csv"),
+        (["label", "--policy", "scripted:grade-school", "--format", "prose", "--out", "x.jsonl"], "prose"),
+        (["search", "--policy", "scripted:grade-school", "--model", "oracle:grade-school", "--aggregation", "median"], "median"),
     ]:
         done = run(*arguments, code=2)
         assert message in done.stderr
@@ -76,6 +90,10 @@ def test_sample_label_eval_report(tmp_path: Path) -> None:
     assert all(isinstance(e, Example) and e.labels is not None and len(e.labels) == len(e.trajectory) for e in examples)
     measured = run_json("eval", "labels", "--data", str(labels), "--environment", "grade-school")
     assert measured["n_examples"] == 12
+    exact = run_json("eval", "labels", "--data", str(labels), "--environment", "grade-school", "--policy", "scripted:grade-school")
+    assert exact["first_error_accuracy"] == measured["first_error_accuracy"]
+    assert abs(exact["bias"]) < 4 * max(exact["bias_se"], 0.01)
+    assert 0.0 <= exact["mean_abs_error"] <= 1.0
     run_json("report", "--data", str(labels), "--model", "tools:arithmetic", "--environment", "grade-school", "--out", str(page))
     assert "<html" in page.read_text()
 
@@ -91,6 +109,25 @@ def test_a_rerun_pays_for_nothing_and_writes_the_same_bytes(tmp_path: Path) -> N
     assert first["paid"]["policy_tokens"] == first["usage"]["policy_tokens"] > 0
     assert second["usage"] == first["usage"]
     assert second["paid"]["policy_tokens"] == 0
+
+
+def test_labelling_from_nothing_counts_the_solutions_too(tmp_path: Path) -> None:
+    """What the policy wrote before its solutions were labelled is part of the cost."""
+    out = tmp_path / "labels.jsonl"
+    found = run_json("label", *SCRIPTED, "--limit", "4", "--rollouts", "2", "--out", str(out))
+    written = sum(step.n_tokens for example in read_records(out) for step in example.trajectory.steps)
+    rolled_out = sum(example.labels.usage.policy_tokens for example in read_records(out))
+    assert found["usage"]["policy_tokens"] == written + rolled_out
+
+
+def test_curves_of_answers_from_samples_that_exist(tmp_path: Path) -> None:
+    samples = tmp_path / "samples.jsonl"
+    run_json("sample", *SCRIPTED, "--limit", "12", "--n", "4", "--out", str(samples))
+    found = run_json("eval", "best-of-n", "--model", "oracle:grade-school", "--data", str(samples))
+    assert (found["k"], found["n_problems"], found["n_ungraded"]) == (4, 12, 0)
+    accuracy = {name: entry["value"] for name, entry in found["accuracy"].items()}
+    assert accuracy["pass@1"] <= accuracy["best_of_4"] <= accuracy["oracle_pass@4"]
+    assert 0.0 <= found["calibration"]["ece"] <= 1.0
 
 
 def test_search_reports_accuracy_with_its_interval_and_cost(tmp_path: Path) -> None:

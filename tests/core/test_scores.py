@@ -59,3 +59,9 @@ def test_numbers_of_reasons_and_rationales_must_match() -> None:
 def test_no_steps_are_fine() -> None:
     assert StepScores([]).first_error() == -1  # type: ignore[arg-type]
     assert StepScores([]) == StepScores([])  # type: ignore[arg-type]
+
+
+def test_the_overall_number_passes_over_abstentions_and_not_over_failures() -> None:
+    assert StepScores([0.9, math.nan, 0.4], (None, "abstained: nothing to check", None)).overall("min") == 0.4
+    assert math.isnan(StepScores([0.9, math.nan, 0.4], (None, "time-out", None)).overall("min"))
+    assert math.isnan(StepScores([math.nan], ("abstained",)).overall("min"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from tests.strategies import trees
 
-from stepward.core import InputError, Problem, SearchResult, Step, Trajectory, Tree, top
+from stepward.core import FormatError, InputError, Problem, SearchResult, Step, Trajectory, Tree, top
 
 
 def grown() -> Tree:
@@ -76,6 +76,18 @@ def test_a_tree_read_back_has_the_same_nodes(tree: Tree) -> None:
     assert [(node.visits, node.value_sum, node.closed, node.reason) for node in again] == [
         (node.visits, node.value_sum, node.closed, node.reason) for node in tree
     ]
+
+
+def test_a_record_whose_node_comes_before_its_parent_is_refused() -> None:
+    record = grown().to_record()
+    record["nodes"][1]["parent"] = 3
+    with pytest.raises(FormatError, match="node 1 names node 3"):
+        Tree.from_record(record)
+
+
+def test_finished_and_cut_off_exclude_each_other() -> None:
+    with pytest.raises(InputError, match="not both"):
+        Trajectory(Problem("p"), finished=True, truncated=True)
 
 
 def test_top_keeps_ties_in_order_and_unknown_values_last() -> None:

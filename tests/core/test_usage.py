@@ -95,6 +95,8 @@ def test_sampling_survives_its_record() -> None:
     sampling = Sampling(temperature=0.0, top_p=0.9, seed=7)
     assert Sampling.from_record(sampling.to_record()) == sampling
     assert Until("end") is Until.END
+    with pytest.raises(FormatError, match="heat"):
+        Sampling.from_record({"heat": 1.0})
 
 
 def test_users_mistakes_are_value_errors_and_all_errors_are_ours() -> None:

@@ -61,6 +61,17 @@ def test_options_reach_the_format(tmp_path: Path) -> None:
     assert len(list(read_examples(tmp_path / "a.jsonl", on_error="set_aside", set_aside=aside))) == len(aside) == 1
 
 
+@pytest.mark.parametrize("first", ["broken", '{"poem": "a"}', '{"problem": "p", "steps": [], "generator": "g"}'])
+def test_a_bad_first_row_is_set_aside_like_any_other(first: str, tmp_path: Path) -> None:
+    file, aside = tmp_path / "a.jsonl", SetAside()
+    file.write_text(first + "\n" + json.dumps(rows.PROCESSBENCH[0]) + "\n")
+    assert len(list(read_examples(file, on_error="set_aside", set_aside=aside))) == 1
+    assert [row.line for row in aside] == [1]
+    file.write_text(first + "\n")
+    with pytest.raises(FormatError, match=r"a.jsonl:1: "):
+        read_examples(file, on_error="set_aside", set_aside=SetAside())
+
+
 def test_what_cannot_be_told_is_refused(tmp_path: Path) -> None:
     write_rows([{"poem": "a"}], tmp_path / "a.jsonl")
     with pytest.raises(FormatError, match=r"a.jsonl:1: no known format has the fields poem; known are normalised: problem"):
@@ -123,6 +134,8 @@ def test_last_boxed() -> None:
     assert last_boxed("\\boxed{1} and \\boxed{\\frac{a}{b}}") == "\\frac{a}{b}"
     assert last_boxed("\\boxed{\\{1\\}}") == "\\{1\\}"
     assert last_boxed("\\boxed{1") is None
+    assert last_boxed("so \\boxed 7.") == "7"
+    assert last_boxed("\\boxed{1} and \\boxed{2") == "1"
     assert last_boxed("none") is None
 
 

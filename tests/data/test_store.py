@@ -138,7 +138,19 @@ def test_a_corrupt_line_is_refused_or_set_aside(tmp_path: Path) -> None:
     assert [row.line for row in aside] == [2]
 
 
-@pytest.mark.parametrize("line", ['{"kind": "poem", "version": 1}', '{"kind": "step", "version": 9}', '{"kind": "step", "version": 1}', '{"a": 1}'])
+BAD_STEPS = '{"kind":"trajectory","version":1,"problem":{},"steps":[5],"finished":true,"truncated":false,"outcome":null}'
+GOOD_PROBLEM = '{"kind":"problem","version":1,"id":"i","prompt":"p","answer":null,"reference_steps":[],"environment":"","images":[],"metadata":{}}'
+NO_RECORDS = [
+    '{"kind": "poem", "version": 1}',
+    '{"kind": "step", "version": 9}',
+    '{"kind": "step", "version": 1}',
+    '{"a": 1}',
+    BAD_STEPS.replace('"problem":{}', f'"problem":{GOOD_PROBLEM}'),
+    '{"kind":"step_scores","version":1,"values":[{}],"reasons":[],"scale":"logit","threshold":0,"rationales":[],"source":{},"usage":{}}',
+]
+
+
+@pytest.mark.parametrize("line", NO_RECORDS)
 def test_a_line_that_is_no_record_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text(line)
     with pytest.raises(FormatError, match=r"a.jsonl:1: "):

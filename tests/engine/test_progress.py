@@ -24,6 +24,13 @@ def test_on_a_terminal_it_shows_label_count_and_remark() -> None:
     assert "mean 0.5" in shown
 
 
+def test_a_total_may_be_learnt_late() -> None:
+    stream = Terminal()
+    with progress("train", stream=stream) as bar:
+        bar.reach(3, 7)
+    assert "3/7" in stream.getvalue()
+
+
 @pytest.mark.parametrize(("stream", "quiet"), [(io.StringIO(), False), (Terminal(), True)])
 def test_elsewhere_and_when_told_so_it_is_silent(stream: io.StringIO, quiet: bool) -> None:
     with progress("label steps", total=4, quiet=quiet, stream=stream) as bar:

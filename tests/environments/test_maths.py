@@ -39,7 +39,6 @@ def test_it_is_an_environment_that_never_answers(maths: Maths) -> None:
     assert isinstance(maths, Environment)
     trajectory = solution("48 / 2 = 24.", finished=False)
     assert asyncio.run(maths.observe(trajectory)) is trajectory
-    assert maths.spec == "maths"
 
 
 def test_right_and_wrong_answers(maths: Maths) -> None:

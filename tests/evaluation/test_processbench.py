@@ -16,7 +16,6 @@ from stepward.evaluation import (
     Fixed,
     ScoredItem,
     TunedOn,
-    best_index,
     evaluate_processbench,
     evaluate_scored,
     evaluate_scores_file,
@@ -28,6 +27,7 @@ from stepward.evaluation import (
     subset_name,
     tune_threshold,
 )
+from stepward.search import argmax
 
 KNOWN = {  # published for these files at threshold 0.5: error accuracy, correct accuracy, F1 in percent
     ("gsm8k", "Qwen2.5-Math-PRM-7B"): ("73.2", "97.6", "83.7"),
@@ -89,7 +89,7 @@ def test_two_score_files_are_two_subsets_and_their_average(shared_data: Path) ->
 @pytest.mark.parametrize(("how", "percent"), [("min", "15.32"), ("product", "17.18"), ("mean", "15.11"), ("last", "18.22")])
 def test_published_best_of_ten_of_math_shepherd_is_reproduced(shared_data: Path, how: str, percent: str) -> None:
     rows = read_candidate_scores(shared_data / "prm_scores" / "rewardmath_math_shepherd.jsonl.gz")
-    chosen_right = [best_index([aggregate(scores.values, how) for scores in row]) == 0 for row in rows]
+    chosen_right = [argmax([aggregate(scores.values, how) for scores in row]) == 0 for row in rows]
     assert f"{100 * np.mean(chosen_right):.2f}" == percent
 
 
@@ -139,7 +139,7 @@ def test_the_protocol_end_to_end_with_abstentions_failures_and_unlabelled_exampl
     toy = result.subsets["toy"]
     assert toy.predicted == (1, -1, None)
     assert (toy.metrics.error_accuracy, toy.metrics.correct_accuracy, toy.metrics.n_unscored) == (50.0, 100.0, 1)
-    assert (toy.n_abstained, toy.n_unlabelled, toy.reasons) == (2, 1, {"request failed: server gone": 1})
+    assert (toy.n_abstained, toy.n_unlabelled, toy.reasons) == (2, 1, {"scoring failed: server gone": 1})
     assert result.usage.reward_tokens == 15
     assert len(progress) == 3
 

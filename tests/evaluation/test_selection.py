@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepward.core import InputError
-from stepward.evaluation import best_index, bon_curve, bon_exact, majority_at_n, pass_at_k
+from stepward.evaluation import bon_curve, bon_exact, majority_at_n, pass_at_k
 from stepward.evaluation.selection import subsets, vote
+from stepward.search import weighted_vote
 
 NAN = math.nan
 
@@ -56,8 +57,6 @@ def test_best_of_n_does_not_change_under_an_increasing_map() -> None:
 
 def test_an_unknown_score_loses_against_every_known_one_even_a_low_one() -> None:
     assert bon_exact([NAN, -1e9], [1.0, 0.0], 2) == 0.0
-    assert best_index([NAN, -5.0, 2.0, 2.0]) == 2
-    assert best_index([NAN, NAN]) == 0
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_correct_one() -> None:
@@ -105,6 +104,20 @@ def test_negative_weights_are_scaled_within_the_subset() -> None:
     answers, correct = ["1", "1", "1", "2"], [0.0, 0.0, 0.0, 1.0]
     assert vote(answers, [-3.0, -3.0, -2.9, 5.0], correct, everything)[0] == 1.0
     assert vote(answers, [-1.0, -1.0, -1.0, -1.0], correct, everything)[0] == 0.0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from([0.0, 0.2, 0.7, -1.5, NAN])), min_size=1, max_size=6))
+def test_the_curves_vote_as_the_search_does(samples: list[tuple[str | None, float]]) -> None:
+    """Each answer in turn is taken for the right one: the search's choice earns credit, and all of it where there is no tie."""
+    answers, weights = [a for a, _ in samples], [w for _, w in samples]
+    chosen = weighted_vote(answers, weights)
+    if chosen is None:  # nobody votes with a known weight: the search says so, the curves fall back on the majority
+        return
+    everything = np.ones((1, len(samples)), dtype=bool)
+    credit = {right: vote(answers, weights, [float(a == right) for a in answers], everything)[0] for right in {a for a in answers if a is not None}}
+    assert credit[answers[chosen]] == max(credit.values())  # type: ignore[index]
+    assert sum(credit.values()) == pytest.approx(1.0)
 
 
 def test_misuse_is_refused() -> None:

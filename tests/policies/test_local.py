@@ -104,7 +104,7 @@ def test_results_do_not_depend_on_what_runs_together(kind: str) -> None:
     requests = [(prefix, until, draw) for prefix in prefixes for until in Until for draw in (0, 3)]
 
     def run(max_rows: int, order: list[int]) -> Any:
-        writer = policy(kind, max_rows=max_rows, continuation="text")
+        writer = policy(kind, max_rows=max_rows)
 
         async def go() -> list[list[Trajectory]]:
             tasks = {i: asyncio.ensure_future(writer.sample(requests[i][0], 3, until=requests[i][1], sampling=SHORT, draw=requests[i][2])) for i in order}
@@ -195,7 +195,7 @@ def test_known_text_survives_the_tokenizer(family: str) -> None:
 
 
 def test_sampled_logprobs_are_the_models() -> None:
-    writer = policy(words=tiny_models.byte_level)
+    writer = policy(words=tiny_models.byte_level, continuation="ids")
     assert isinstance(writer, LogprobPolicy)
 
     async def go() -> None:
@@ -338,6 +338,39 @@ def test_folders_carry_their_separator_and_fingerprints_ignore_the_path(tmp_path
     assert LocalPolicy.from_pretrained(tmp_path / "two").fingerprint != one.fingerprint
     with pytest.raises(InputError, match="cannot load"):
         LocalPolicy.from_pretrained(tmp_path / "three")
+
+
+def test_a_folders_tokenizer_is_read_as_it_is_written(tmp_path: Path) -> None:
+    """A family's own tokenizer class would split these words otherwise: the folder says Qwen2, its tokenizer.json decides."""
+    made = policy("qwen2")
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    read = LocalPolicy.from_pretrained(tmp_path)
+    problem = Problem("So 3 + 4 = 7.\n\nThe answer")
+    assert read.prompt_tokens(problem) == made.prompt_tokens(problem)
+
+
+def test_a_folder_without_an_output_layer_is_refused_and_loading_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = policy(words=tiny_models.word_level)
+    for model, name in ((made.model, "whole"), (made.model.model, "body")):
+        model.save_pretrained(tmp_path / name)
+        made.tokenizer.save_pretrained(tmp_path / name)
+    capfd.readouterr()
+    LocalPolicy.from_pretrained(tmp_path / "whole")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(InputError, match=r"lacks trained weights for lm_head\.weight"):
+        LocalPolicy.from_pretrained(tmp_path / "body")
+
+
+def test_a_prefix_is_continued_alike_in_another_process() -> None:
+    """By default a sample depends on the prefix's text, not on which ids this process happened to sample for it."""
+    options = {"until": Until.END, "sampling": Sampling(max_tokens=60, seed=4)}
+    first, resumed = policy(words=tiny_models.byte_level), policy(words=tiny_models.byte_level)
+    prefixes = [one for one in sample(first, n=16, sampling=SHORT) if not one.ended]
+    spelled_otherwise = [one for one in prefixes if first.rendering.render(one).n_written != one.steps[0].n_tokens]
+    assert spelled_otherwise, "some prefix must have been sampled in other ids than the tokenizer's for this to mean anything"
+    for prefix in prefixes:
+        assert outcomes(sample(first, prefix, 2, **options)) == outcomes(sample(resumed, prefix, 2, **options))  # type: ignore[arg-type]
 
 
 def test_chat_templates_leave_the_assistants_turn_open() -> None:

@@ -73,6 +73,7 @@ FALSE = [
     ("20% of $400 = $90", "80", "90"),
     ("1150 / 1,500 = .5", "23/30", "1/2"),
     ("2^10 = 1000", "1024", "1000"),
+    ("580/110 = 5.2737272727272725", "58/11", "5.2737272727272725"),  # as long as a float, but wrong
 ]
 
 
@@ -91,6 +92,8 @@ ABSTAINED = {
     "rounded up": "17 / 5 = 4 boxes",
     "cut off": "10 / 6 = 1.66",
     "decimals may be rounded": "3.33 * 3 = 10",
+    "floating-point quotient": "580/110=5.2727272727272725",
+    "floating-point product": "11/18*162=99.00000000000001",
     "percent as a unit": "(5 / 20) * 100 = 25%",
     "percent of what stands before": "$100 + 20% = $120",
     "dollars and cents": "3 * 25 = $0.75",

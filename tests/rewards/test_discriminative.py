@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stepward.core import InputError, Problem, RewardModel, Step, Trajectory, metered
-from stepward.rewards.convention import Convention
+from stepward.rewards.convention import EXAMPLE_ENTRY, Convention
 from stepward.rewards.discriminative import DiscriminativeModel
 from stepward.rewards.encoding import encode
 from stepward.rewards.load import load_reward_model
@@ -80,6 +80,9 @@ def test_steps_beyond_the_context_are_unscored_with_the_reason(folders) -> None:
     assert 0 < kept < 9
     assert not np.isnan(scores.values[:kept]).any()
     assert scores.reasons[kept:] == ("does not fit the context of 40 tokens",) * (9 - kept)
+    longer = DiscriminativeModel.from_pretrained(folders["llama"], convention=Convention(max_tokens=100_000))
+    last = asyncio.run(longer.score(Trajectory.from_texts("Tom", ["one is good"] * 400))).reasons[-1]
+    assert last == "does not fit the context of 512 tokens", "the model's own context binds where the convention's is longer"
     nothing = asyncio.run(model.score(Trajectory.from_texts("Tom " * 99, ["a", "b"])))
     assert nothing.n_failed == 2
     assert not nothing.usage, "nothing was computed"
@@ -150,7 +153,13 @@ def test_a_folder_that_does_not_say_how_it_is_read_needs_a_convention(tmp_path) 
     config = json.loads((folder / "config.json").read_text())
     del config["stepward"]
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="pass convention"):
+    with pytest.raises(InputError, match="pass convention") as refused:
+        DiscriminativeModel.from_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config | json.loads("{" + EXAMPLE_ENTRY + "}")))
+    assert EXAMPLE_ENTRY in str(refused.value)
+    assert DiscriminativeModel.from_pretrained(folder).convention == Convention(), "what the message proposes is read"
+    (folder / "config.json").write_text(json.dumps(config | {"stepward": {"template": "raw", "separator": "\n"}}))  # how a policy is written
+    with pytest.raises(InputError, match="not a scoring convention"):
         DiscriminativeModel.from_pretrained(folder)
     assert DiscriminativeModel.from_pretrained(folder, convention=Convention()).convention == Convention()
 

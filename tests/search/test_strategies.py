@@ -144,6 +144,58 @@ def test_every_strategy_keeps_its_promises(strategy: str) -> None:
     check_search(load_search(strategy, policy=SOLVER, environment=WORLD, model=Exact(), n=4, width=2, aggregation="last"), PROBLEMS[:4])
 
 
+def test_a_vote_without_a_reward_model_has_nothing_unscored() -> None:
+    assert results(Majority(policy=SOLVER, environment=WORLD, n=4), PROBLEMS[:1])[0].source["n_unscored"] == 0
+
+
+@dataclass(frozen=True)
+class Tiring:
+    """A policy that fails from the third step on."""
+
+    fingerprint: str = "tiring"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        if len(prefix) == 2:
+            raise RequestFailed("out of breath")
+        return await SOLVER.sample(prefix, n, until=until, sampling=sampling, draw=draw)
+
+
+def test_a_beam_that_broke_off_says_so_even_if_it_found_something() -> None:
+    found = results(StepBeam(policy=Tiring(), environment=WORLD, model=Exact(), width=8, expansions=2, aggregation="last"), PROBLEMS[:40])
+    broken = [result for result in found if any(len(node.trajectory) == 2 and not node.ended for node in result.tree)]
+    assert all("out of breath" in result.source["failure"] for result in broken)
+    assert any(result.chosen is not None for result in broken), "some premature answer must have ended before the failure"
+
+
+def test_a_beam_that_met_its_limit_of_steps_names_it() -> None:
+    search = StepBeam(policy=Endless(), environment=WORLD, model=Flat(), width=2, expansions=1, sampling=Sampling(max_steps=3))
+    result = results(search, PROBLEMS[:1])[0]
+    assert result.chosen is None
+    assert "max_steps" in (result.reason or "")
+
+
+@dataclass(frozen=True)
+class Endless:
+    """A policy that never comes to an end."""
+
+    fingerprint: str = "endless"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        return [prefix.extend(f"and then {draw + index}. ") for index in range(n)]
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Every step is as good as every other."""
+
+    fingerprint: str = "flat"
+    granularity: Literal["step"] = "step"
+    scale: Literal["probability"] = "probability"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        return StepScores(np.full(len(trajectory), 0.5))
+
+
 def test_usage_counts_every_written_token_once() -> None:
     result = results(WeightedBestOfN(policy=SOLVER, environment=WORLD, model=Exact(), n=5, aggregation="last"), PROBLEMS[:1])[0]
     assert result.usage.policy_tokens == sum(step.n_tokens or 0 for node in result.tree.ends for step in node.trajectory.steps)
@@ -156,5 +208,8 @@ def test_mistaken_requests_are_refused() -> None:
         load_search("best-of-n", policy=SOLVER, environment=WORLD)
     with pytest.raises(InputError, match="multiple of 3"):
         load_search("beam", policy=SOLVER, environment=WORLD, model=Exact(), n=16, width=3)
+    for strategy in ("best-of-n", "weighted", "beam"):
+        with pytest.raises(InputError, match="unknown aggregation 'median'"):
+            load_search(strategy, policy=SOLVER, environment=WORLD, model=Exact(), aggregation="median")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least 1"):
         Majority(policy=SOLVER, environment=WORLD, n=0)

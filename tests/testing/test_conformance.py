@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from stepward.core import Outcome, Sampling, Step, StepScores, Trajectory, Until, Usage, charge
+from stepward.core import Outcome, Problem, Sampling, Step, StepScores, Trajectory, Until, Usage, charge
 from stepward.environments.grade_school import GradeSchool
+from stepward.environments.maths import Maths
+from stepward.policies.load import load_policy
 from stepward.policies.scripted import ScriptedSolver
+from stepward.rewards.load import load_reward_model
 from stepward.testing import NotConformant, check_environment, check_policy, check_reward_model
+from stepward.testing.fixtures import ARCHITECTURES, Architecture, tiny_causal_lm, tiny_prm
 
 WORLD = GradeSchool.easy()
 PROBLEMS = list(WORLD.problems(0, 3))
@@ -117,3 +122,33 @@ def test_what_we_ship_passes() -> None:
     check_environment(WORLD, PROBLEMS)
     check_environment(GradeSchool(), list(GradeSchool().problems(0, 5)))
     check_policy(ScriptedSolver(), PROBLEMS)
+
+
+def gold() -> list[Trajectory]:
+    return [Trajectory.from_texts(problem, problem.reference_steps, separator="\n") for problem in PROBLEMS]
+
+
+@pytest.mark.parametrize("spec", ["tools:arithmetic", "oracle:grade-school"])
+def test_the_reward_models_without_weights_pass(spec: str) -> None:
+    check_reward_model(load_reward_model(spec), gold())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_step_classifiers_pass(architecture: Architecture, tmp_path: Path) -> None:
+    check_reward_model(load_reward_model(f"prm:{tiny_prm(architecture, tmp_path)}"), gold())
+
+
+def test_the_shipped_tiny_policy_passes() -> None:
+    check_policy(load_policy("tiny"), PROBLEMS[:2], sampling=Sampling(seed=7, max_tokens=200))
+
+
+def test_local_policies_pass(tmp_path: Path) -> None:
+    check_policy(load_policy(f"hf:{tiny_causal_lm('qwen2', tmp_path)}"), PROBLEMS[:2], sampling=Sampling(seed=7, max_tokens=24, max_step_tokens=12))
+
+
+def test_maths_passes() -> None:
+    world = Maths()
+    try:
+        check_environment(world, [Problem("What is 1 + 1?", answer="2", reference_steps=("1 + 1 = 2.", "The answer is \\boxed{2}."))])
+    finally:
+        world.close()

@@ -103,6 +103,23 @@ def test_a_run_killed_at_any_step_ends_bit_identical(backbone: str, tmp_path: Pa
     assert resumed.metrics == expected.metrics
 
 
+@pytest.mark.parametrize("patience", [None, 1])
+def test_a_run_killed_after_its_last_checkpoint_is_not_measured_again(backbone: str, tmp_path: Path, patience: int | None) -> None:
+    data = decidable(40)
+    dev = [replace(row, labels=replace(row.labels, values=1.0 - row.labels.values, hard=())) for row in decidable(8, seed=1)]
+    steps = {"eval_every": 2, "save_every": 2, "schedule": "constant", "patience": patience}
+    config = TrainConfig(backbone=backbone, **BRIEF, max_steps=20 if patience else 4, **steps)
+    expected = train(data, dev, config, tmp_path / "a")
+    assert expected.n_steps < 20, "patience must end the run for this to mean anything"
+    with pytest.raises(Killed):
+        train(data, dev, config, tmp_path / "b", on_step=kill_after(expected.n_steps))
+    resumed = train(data, dev, config, tmp_path / "b")
+    assert (resumed.n_steps, resumed.kept_step) == (expected.n_steps, expected.kept_step)
+    assert resumed.metrics == pytest.approx(expected.metrics, nan_ok=True)
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+
+
 def test_sigkill_inside_a_process_loses_nothing(backbone: str, tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"

@@ -41,6 +41,8 @@ def check(
     problems = make_problems(world, seed=seed, n=4, split="dev") if isinstance(world, ProblemSource) else []
     suites: dict[str, Callable[[], list[str]]] = {}
     if policy is not None:
+        if not problems:
+            raise InputError(f"environment {environment!r} makes no problems of its own to check a policy on; use --environment grade-school:easy")
         writer = load_policy(policy, model_name=model_name)
         suites[f"policy {policy}"] = lambda: check_policy(writer, problems, sampling=Sampling(seed=seed), reproducible=reproducible)
     if model is not None:
@@ -49,7 +51,7 @@ def check(
         suites[f"model {model}"] = lambda: check_reward_model(scorer, gold, causal=causal)
     for path in data or []:
         suites[f"file {path}"] = lambda path=path: [f"{len(examples_from([path])):,} rows are well-formed"]  # type: ignore[misc]
-    if not suites or (policy is None and model is None and not data):
+    if not suites:
         if not problems:
             raise InputError("nothing to check: give --policy, --model, --data, or an --environment that makes its own problems")
         suites[f"environment {environment}"] = lambda: check_environment(world, problems)

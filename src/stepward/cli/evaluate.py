@@ -1,18 +1,31 @@
-"""stepward eval"""
+"""stepward eval: benchmarks of step scores and step labels. Curves of answers are in `curves`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from stepward.cli.curves import curves
 from stepward.cli.inputs import examples_from
-from stepward.cli.options import EnvironmentOption, JournalOption, JsonOption, LimitOption, OptionalModel, OutOption, SeedOption, SkipBadRows
+from stepward.cli.options import (
+    DeviceOption,
+    EnvironmentOption,
+    JournalOption,
+    JsonOption,
+    LimitOption,
+    OptionalModel,
+    OptionalPolicy,
+    OutOption,
+    SeedOption,
+    SkipBadRows,
+)
 from stepward.cli.output import print_json, print_table
-from stepward.cli.session import session
-from stepward.core import Example, InputError
+from stepward.cli.session import journal_for, session
+from stepward.core import InputError, Labeler, StepLabels
 from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
 from stepward.evaluation.processbench import Fixed, ProcessBenchResult, Threshold, TunedOn, evaluate_processbench, subset_name
@@ -35,6 +48,7 @@ def processbench(
     out: OutOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
     journal: JournalOption = None,
     skip_bad_rows: SkipBadRows = False,
     json: JsonOption = False,
@@ -52,14 +66,20 @@ def processbench(
     rule: Threshold = TunedOn(subset=tune_on) if tune_on is not None else Fixed(value=0.5 if threshold is None else threshold)
     files = [*(data or []), *(more or [])]
     if scores is not None:
-        if model is not None:
-            raise InputError("give either --scores or --model, not both")
+        if model is not None or data or journal is not None or limit is not None or skip_bad_rows:
+            raise InputError("--scores reads whole files of scores: it takes no --model, --data, --journal, --limit or --skip-bad-rows")
         result = evaluate_scores_file([scores, *files], scores_model or "", rule, seed=seed)
     else:
         if model is None or not files:
             raise InputError("give --model SPEC with --data FILE, or --scores FILE with --scores-model NAME")
-        subsets = {_name(path): examples_from([path], limit=limit, skip_bad_rows=skip_bad_rows) for path in files}
-        result = _evaluated(model, subsets, rule, journal, seed, quiet=json)
+        names = [subset_name(path) for path in files]
+        if len(set(names)) < len(names):
+            raise InputError(f"each file is a subset named after it, but the names {', '.join(names)} are not distinct; rename a file")
+        subsets = {name: examples_from([path], limit=limit, skip_bad_rows=skip_bad_rows) for name, path in zip(names, files, strict=True)}
+        with session(journal_for(out, journal), quiet=json, device=device) as work:
+            scorer = work.model(model)
+            with progress("score", total=sum(map(len, subsets.values())), quiet=json) as bar:
+                result = run_sync(evaluate_processbench(scorer, subsets, threshold=rule, on_scored=bar.advance, seed=seed))
     if out is not None:
         _write_items(result, out)
     if json:
@@ -72,17 +92,6 @@ def processbench(
         rows.append([name, m.error_accuracy, m.correct_accuracy, m.f1, f"{f1.low:.1f} to {f1.high:.1f}", m.n_error, m.n_correct, m.n_unscored])
     how = "fixed" if result.tuned_on is None else f"tuned on {result.tuned_on}"
     print_table(f"{result.model}: threshold {result.threshold:.4g} ({how}), average F1 {result.average_f1:.1f} %", columns, rows)
-
-
-def _name(path: Path) -> str:
-    return subset_name(path)
-
-
-def _evaluated(model: str, subsets: Mapping[str, list[Example]], rule: Threshold, journal: Path | None, seed: int, *, quiet: bool) -> ProcessBenchResult:
-    with session(journal, quiet=quiet) as work:
-        scorer = work.model(model)
-        with progress("score", total=sum(map(len, subsets.values())), quiet=quiet) as bar:
-            return run_sync(evaluate_processbench(scorer, subsets, threshold=rule, on_scored=bar.advance, seed=seed))
 
 
 def _write_items(result: ProcessBenchResult, out: Path) -> None:
@@ -102,38 +111,58 @@ def _write_items(result: ProcessBenchResult, out: Path) -> None:
 def labels(
     data: Annotated[list[Path], typer.Option("--data", metavar="FILE", help="Labelled examples, e.g. of `stepward label`. Repeatable.")],
     environment: EnvironmentOption = "grade-school:easy",
+    policy: OptionalPolicy = None,
     limit: LimitOption = None,
+    seed: SeedOption = 0,
+    skip_bad_rows: SkipBadRows = False,
     json: JsonOption = False,
 ) -> None:
-    """How often do labels name the true first error? Against an environment that knows it.
+    """How good are labels? Against an environment that knows every first error, and a policy that knows every value.
+
+    Always: how often the labels name the true first error; a label that names none counts as wrong, a truth that is not known is left
+    out. With --policy scripted:grade-school, the policy that made the (value) labels, also their bias and mean absolute error against
+    its exact values.
 
     Example: stepward eval labels --data labels.jsonl --environment grade-school:easy
     """
     from stepward.environments.load import load_environment
+    from stepward.evaluation.labels import label_quality
     from stepward.evaluation.statistics import mean_estimate
     from stepward.labeling.load import load_labeler
+    from stepward.policies.load import load_policy
 
-    oracle = load_labeler("oracle", environment=load_environment(environment))
-    labelled = [example for example in examples_from(data, limit=limit) if example.labels is not None]
-    if not labelled:
+    world = load_environment(environment)
+    oracle = load_labeler("oracle", environment=world)
+    exact = None if policy is None else load_labeler("exact-value", environment=world, policy=load_policy(policy))
+    rows = [(example.trajectory, example.labels) for example in examples_from(data, limit=limit, skip_bad_rows=skip_bad_rows) if example.labels is not None]
+    if not rows:
         raise InputError("the files hold no labels; make some with `stepward label`")
 
-    async def truths() -> list[int | None]:
-        return [(await oracle.label(example.trajectory)).first_error for example in labelled]
+    async def by(labeler: Labeler) -> list[StepLabels]:
+        return [await labeler.label(trajectory) for trajectory, _ in rows]
 
-    pairs = [(example.labels.first_error, truth) for example, truth in zip(labelled, run_sync(truths()), strict=True) if example.labels is not None]
-    clusters = [example.trajectory.problem.key for example in labelled]
-    accuracy = mean_estimate([float(given is not None and given == truth) for given, truth in pairs], clusters)
-    summary = {
-        "n_examples": len(labelled),
+    pairs = [(given.first_error, truth.first_error) for (_, given), truth in zip(rows, run_sync(by(oracle)), strict=True)]
+    clusters = [trajectory.problem.key for trajectory, _ in rows]
+    right = [math.nan if truth is None else float(given is not None and given == truth) for given, truth in pairs]
+    accuracy = mean_estimate(right, clusters, seed=seed)
+    summary: dict[str, Any] = {
+        "n_examples": len(rows),
         "n_unknown": sum(given is None for given, _ in pairs),
+        "n_unknown_truth": sum(truth is None for _, truth in pairs),
         "first_error_accuracy": accuracy.value,
         "low": accuracy.low,
         "high": accuracy.high,
         "n_too_early": sum(given is not None and truth is not None and given >= 0 and (truth < 0 or given < truth) for given, truth in pairs),
         "n_too_late_or_missed": sum(given is not None and truth is not None and truth >= 0 and (given < 0 or given > truth) for given, truth in pairs),
     }
+    if exact is not None:
+        quality = label_quality([given for _, given in rows], run_sync(by(exact)), clusters, first_errors=[truth for _, truth in pairs], seed=seed)
+        summary |= {"bias": quality.bias.value, "bias_se": quality.bias_se, "mean_abs_error": quality.mean_abs_error.value}
+        summary |= {"n_steps": quality.n_steps, "n_skipped_steps": quality.n_skipped}
     if json:
         print_json(summary)
         return
     print_table("labels against the oracle", ["", "value"], list(summary.items()))
+
+
+evaluate.command(name="best-of-n")(curves)

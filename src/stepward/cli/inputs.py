@@ -13,11 +13,17 @@ from stepward.core import Environment, Example, InputError, Problem, Trajectory
 from stepward.data.load import detect, read_examples
 from stepward.data.problems import read_problems
 from stepward.data.set_aside import SetAside
-from stepward.data.store import read_records
+from stepward.data.store import SUFFIXES, read_records
 from stepward.environments.load import make_problems
 
 T = TypeVar("T")
 DEFAULT_PROBLEMS = 100
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse an output file that could not be written in the end, before anything is paid for. Raises: InputError naming the known suffixes."""
+    if out is not None and not out.name.endswith(SUFFIXES):
+        raise InputError(f"cannot tell the format of --out {out}; end its name in one of {', '.join(SUFFIXES)}")
 
 
 def problems_from(data: Sequence[Path], environment: Environment, *, seed: int, split: str, limit: int | None, skip_bad_rows: bool = False) -> list[Problem]:

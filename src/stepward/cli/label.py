@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stepward.cli.inputs import problems_from, trajectories_from
+from stepward.cli.inputs import check_out, problems_from, trajectories_from
 from stepward.cli.options import (
     ConcurrencyOption,
+    DeviceOption,
     EnvironmentOption,
     JournalOption,
     JsonOption,
@@ -22,11 +24,11 @@ from stepward.cli.options import (
     TemperatureOption,
 )
 from stepward.cli.output import print_json, print_table
-from stepward.cli.session import Session, journal_for, session, spent, tokens
-from stepward.core import Environment, Example, Policy, Problem, Sampling, StepLabels, Trajectory
-from stepward.data.load import write_examples
+from stepward.cli.session import Session, journal_for, session, spent, tokens, why_missing
+from stepward.core import Environment, Example, Policy, Problem, Sampling, Trajectory, metered
+from stepward.data.load import check_format, write_examples
 from stepward.environments.episode import solve
-from stepward.labeling.load import load_labeler
+from stepward.labeling.load import failed_labels, load_labeler
 
 
 def label(
@@ -38,12 +40,15 @@ def label(
     rollouts: Annotated[int, typer.Option("--rollouts", min=1, metavar="N", help="Completions from every step (monte-carlo).")] = 8,
     threshold: Annotated[float, typer.Option("--threshold", help="A step is good when more than this share of its completions end right (hard labels).")] = 0.0,
     per_problem: Annotated[int, typer.Option("--per-problem", min=1, metavar="N", help="Solutions to write for each problem, without --data.")] = 1,
-    format: Annotated[str, typer.Option("--format", help="Format of --out: records, normalised, processbench, prmbench, math_shepherd, stepwise.")] = "records",
+    format: Annotated[
+        str, typer.Option("--format", help="Format of --out: records, normalised, processbench, prm800k, prmbench, math_shepherd, stepwise.")
+    ] = "records",
     split: SplitOption = "train",
     seed: SeedOption = 0,
     limit: LimitOption = None,
     temperature: TemperatureOption = 1.0,
     model_name: ModelName = None,
+    device: DeviceOption = "cpu",
     journal: JournalOption = None,
     concurrency: ConcurrencyOption = 64,
     skip_bad_rows: SkipBadRows = False,
@@ -57,26 +62,23 @@ def label(
     Example: stepward label --policy scripted:grade-school --environment grade-school --limit 50 --out labels.jsonl
     """
     sampling = Sampling(temperature=temperature, seed=seed)
+    check_format(format)
+    if format == "records":
+        check_out(out)
     given = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows) if data else None
-    with session(journal_for(out, journal), quiet=json) as work:
+    n_unsolved = 0
+    with metered() as ledger, session(journal_for(out, journal), quiet=json, device=device) as work:
         world = work.environment(environment)
         writer, grading = work.policy(policy, model_name), work.grading(world)
         if given is not None:
             trajectories = given
         else:
             problems = problems_from([], world, seed=seed, split=split, limit=limit)
-            trajectories = _written(work, writer, grading, problems, per_problem, sampling, concurrency)
+            trajectories, n_unsolved = _written(work, writer, grading, problems, per_problem, sampling, concurrency)
         asked = getattr(writer, "inner", writer) if method == "exact-value" else writer
-        labeler = work.labeler(
-            load_labeler(
-                method, policy=asked, environment=world if method.startswith("oracle") else grading, n=rollouts, threshold=threshold, sampling=sampling
-            )
-        )
-
-        def unlabelled(trajectory: Trajectory, reason: str) -> StepLabels:
-            return StepLabels.unlabelled(len(trajectory), reason, semantics="value", source={"method": labeler.fingerprint})
-
-        labels, ledger, n_failed = work.each("label", trajectories, labeler.label, unlabelled, concurrency=concurrency)
+        truth = world if method.startswith("oracle") else grading
+        made = load_labeler(method, policy=asked, environment=truth, n=rollouts, threshold=threshold, sampling=sampling)
+        labels, _, n_failed = work.each("label", trajectories, work.labeler(made).label, partial(failed_labels, made), concurrency=concurrency)
     source = f"stepward label --method {method}"
     examples = [Example(trajectory, labelled, source=source) for trajectory, labelled in zip(trajectories, labels, strict=True)]
     write_examples(examples, out, format)
@@ -85,19 +87,25 @@ def label(
         "n_trajectories": len(examples),
         "n_steps": sum(map(len, labels)),
         "n_unlabelled_steps": sum(labelled.n_unlabelled for labelled in labels),
+        "unlabelled_reasons": why_missing(reason for labelled in labels for reason in labelled.reasons),
         "n_failed_trajectories": n_failed,
+        "n_failed_problems": n_unsolved,
         "out": str(out),
     } | spent(ledger)
     if json:
         print_json(summary)
         return
-    rows = [[name, value] for name, value in summary.items() if name not in ("usage", "paid")]
+    rows = [[name, value] for name, value in summary.items() if name not in ("usage", "paid", "unlabelled_reasons")]
     print_table("labelled", ["", "value"], [*rows, ["cost", tokens(ledger.usage)], ["paid now", tokens(ledger.paid)]])
 
 
-def _written(work: Session, writer: Policy, grading: Environment, problems: list[Problem], n: int, sampling: Sampling, concurrency: int) -> list[Trajectory]:
+def _written(
+    work: Session, writer: Policy, grading: Environment, problems: list[Problem], n: int, sampling: Sampling, concurrency: int
+) -> tuple[list[Trajectory], int]:
+    """`n` graded solutions of every problem, and how many problems could not be sampled."""
+
     async def one(problem: Problem) -> list[Trajectory]:
         return await solve(writer, grading, problem, n, sampling=sampling)
 
-    pools, _, _ = work.each("sample", problems, one, lambda _, __: [], concurrency=concurrency)
-    return [trajectory for pool in pools for trajectory in pool]
+    pools, _, n_failed = work.each("sample", problems, one, lambda _, __: [], concurrency=concurrency)
+    return [trajectory for pool in pools for trajectory in pool], n_failed

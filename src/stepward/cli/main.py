@@ -27,7 +27,7 @@ The whole job on embedded defaults: stepward demo. The same by hand:
 
   stepward eval processbench --model prm:prm --data FILE
 
-Every verb takes --json; everything that was paid for is kept in a journal, so a killed run goes on where it was.
+Every verb takes --json. With --out or --journal, everything that was paid for is kept, so a killed run goes on where it was.
 """
 
 app = typer.Typer(name="stepward", help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False)

@@ -33,4 +33,5 @@ JournalOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 ConcurrencyOption = Annotated[int, typer.Option("--concurrency", min=1, metavar="N", help="At most N problems or trajectories at once.")]
 TemperatureOption = Annotated[float, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 is greedy.")]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="Where models with weights run: cpu, cuda, cuda:1, mps.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Set malformed rows aside in FILE.rejected.jsonl and go on, instead of stopping.")]

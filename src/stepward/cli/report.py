@@ -21,7 +21,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The HTML file.")] = Path("report.html"),
     model: OptionalModel = None,
     environment: OptionalEnvironment = None,
-    title: Annotated[str, typer.Option("--title")] = "stepward report",
+    title: Annotated[str, typer.Option("--title", help="Heading of the page.")] = "stepward report",
     limit: LimitOption = 200,
     skip_bad_rows: SkipBadRows = False,
     json: JsonOption = False,

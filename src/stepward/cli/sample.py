@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from stepward.cli.inputs import problems_from
+from stepward.cli.inputs import check_out, problems_from
 from stepward.cli.options import (
     ConcurrencyOption,
+    DeviceOption,
     EnvironmentOption,
     JournalOption,
     JsonOption,
@@ -23,7 +24,7 @@ from stepward.cli.options import (
     TemperatureOption,
 )
 from stepward.cli.output import print_json, print_table
-from stepward.cli.session import journal_for, session, spent, tokens
+from stepward.cli.session import journal_for, session, spent, tokens, why_missing
 from stepward.core import Problem, Sampling, Trajectory
 from stepward.data.store import write_records
 from stepward.environments.episode import solve
@@ -40,6 +41,7 @@ def sample(
     limit: LimitOption = None,
     temperature: TemperatureOption = 1.0,
     model_name: ModelName = None,
+    device: DeviceOption = "cpu",
     journal: JournalOption = None,
     concurrency: ConcurrencyOption = 256,
     skip_bad_rows: SkipBadRows = False,
@@ -51,7 +53,8 @@ def sample(
 
     Example: stepward sample --policy tiny --environment grade-school:easy --limit 20 --n 4 --out samples.jsonl
     """
-    with session(journal_for(out, journal), quiet=json) as work:
+    check_out(out)
+    with session(journal_for(out, journal), quiet=json, device=device) as work:
         world = work.environment(environment)
         writer, grading = work.policy(policy, model_name), work.grading(world)
         problems = problems_from(data or [], world, seed=seed, split=split, limit=limit, skip_bad_rows=skip_bad_rows)
@@ -70,6 +73,7 @@ def sample(
         "n_failed_problems": n_failed,
         "n_trajectories": len(trajectories),
         "n_unscored": len(trajectories) - len(graded),
+        "unscored_reasons": why_missing(t.outcome.reason for t in trajectories if t.outcome is not None and not t.outcome.scored),
         "accuracy": sum(map(bool, graded)) / len(graded) if graded else None,
         "out": None if out is None else str(out),
     } | spent(ledger)
@@ -81,5 +85,5 @@ def sample(
             outcome = trajectory.outcome
             mark = "?" if outcome is None or outcome.correct is None else "right" if outcome.correct else "wrong"
             print_table(f"{trajectory.problem.prompt} ({mark})", ["step", "text"], [[index, step.text] for index, step in enumerate(trajectory.steps)])
-    rows = [[name, summary[name]] for name in ("n_problems", "n_trajectories", "n_unscored", "accuracy", "out")]
+    rows = [[name, summary[name]] for name in ("n_problems", "n_failed_problems", "n_trajectories", "n_unscored", "accuracy", "out")]
     print_table("sampled", ["", "value"], [*rows, ["cost", tokens(ledger.usage)], ["paid now", tokens(ledger.paid)]])

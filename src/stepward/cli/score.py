@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from stepward.api import as_trajectory
-from stepward.cli.inputs import trajectories_from
-from stepward.cli.options import ConcurrencyOption, JournalOption, JsonOption, LimitOption, ModelOption, OutOption, SkipBadRows
-from stepward.cli.output import print_json, print_table
-from stepward.cli.session import journal_for, session, spent, tokens
-from stepward.core import InputError, StepScores, Trajectory
+from stepward.cli.inputs import check_out, trajectories_from
+from stepward.cli.options import ConcurrencyOption, DeviceOption, JournalOption, JsonOption, LimitOption, ModelOption, OutOption, SkipBadRows
+from stepward.cli.output import print_json, print_table, shown
+from stepward.cli.session import journal_for, session, spent, tokens, why_missing
+from stepward.core import InputError, StepScores, Trajectory, check_aggregation
 from stepward.data.store import write_records
 
 
@@ -26,6 +26,7 @@ def score(
     ] = "min",
     out: OutOption = None,
     limit: LimitOption = None,
+    device: DeviceOption = "cpu",
     journal: JournalOption = None,
     concurrency: ConcurrencyOption = 256,
     skip_bad_rows: SkipBadRows = False,
@@ -37,12 +38,16 @@ def score(
 
     Example: stepward score --model tools:arithmetic --problem "What is 48 / 2 + 3?" --solution $'48 / 2 = 24.\\n\\n24 + 3 = 28.'
     """
-    with session(journal_for(out, journal), quiet=json) as work:
+    check_out(out)
+    check_aggregation(aggregation)
+    if data and (problem is not None or solution is not None):
+        raise InputError("give either --data, or --problem with --solution, not both")
+    with session(journal_for(out, journal), quiet=json, device=device) as work:
         scorer = work.model(model)
         if data:
             trajectories = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows)
         elif problem is not None and solution is not None:
-            trajectories = [as_trajectory(problem, solution.replace("\\n", "\n"))]
+            trajectories = [as_trajectory(problem, solution)]
         else:
             raise InputError("nothing to score: give --data FILE, or --problem TEXT with --solution TEXT")
 
@@ -57,10 +62,12 @@ def score(
         "n_trajectories": len(trajectories),
         "n_steps": sum(map(len, scores)),
         "n_unscored_steps": sum(given.n_unscored for given in scores),
+        "unscored_reasons": why_missing(reason for given in scores for reason in given.reasons),
         "n_failed_trajectories": n_failed,
         "out": None if out is None else str(out),
     } | spent(ledger)
     if json:
+        summary |= {"aggregation": aggregation, "aggregates": [given.overall(aggregation) for given in scores]}
         print_json(summary | ({"scores": [given.to_record() for given in scores]} if out is None else {}))
         return
     if out is None:
@@ -71,8 +78,8 @@ def score(
             ]
             at = given.first_error()
             verdict = "unknown" if at is None else "none" if at < 0 else f"step {at}"
-            total = given.aggregate(aggregation, unscored="skip")
-            print_table(f"{trajectory.problem.prompt}\nfirst error: {verdict}; {aggregation}: {total:.4g}", ["step", "text", "score", "remark"], rows)
+            total = shown(given.overall(aggregation))
+            print_table(f"{trajectory.problem.prompt}\nfirst error: {verdict}; {aggregation}: {total}", ["step", "text", "score", "remark"], rows)
     print_table(
         "scored",
         ["", "value"],

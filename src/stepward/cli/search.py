@@ -7,9 +7,10 @@ from typing import Annotated, cast
 
 import typer
 
-from stepward.cli.inputs import problems_from
+from stepward.cli.inputs import check_out, problems_from
 from stepward.cli.options import (
     ConcurrencyOption,
+    DeviceOption,
     EnvironmentOption,
     JournalOption,
     JsonOption,
@@ -24,7 +25,7 @@ from stepward.cli.options import (
     TemperatureOption,
 )
 from stepward.cli.output import print_json, print_table
-from stepward.cli.session import journal_for, session, spent, tokens
+from stepward.cli.session import journal_for, session, spent, tokens, why_missing
 from stepward.core import Aggregation, Outcome, Sampling, SearchResult, Tree
 from stepward.data.store import write_records
 from stepward.evaluation.statistics import mean_estimate
@@ -48,6 +49,7 @@ def search(
     limit: LimitOption = None,
     temperature: TemperatureOption = 1.0,
     model_name: ModelName = None,
+    device: DeviceOption = "cpu",
     journal: JournalOption = None,
     concurrency: ConcurrencyOption = 64,
     skip_bad_rows: SkipBadRows = False,
@@ -60,7 +62,8 @@ def search(
     Example: stepward search --policy tiny --strategy majority --n 16 --limit 50
     """
     sampling = Sampling(temperature=temperature, seed=seed)
-    with session(journal_for(out, journal), quiet=json) as work:
+    check_out(out)
+    with session(journal_for(out, journal), quiet=json, device=device) as work:
         world = work.environment(environment)
         grading = work.grading(world)
         strategy_made = load_search(
@@ -92,6 +95,7 @@ def search(
         "n_problems": len(problems),
         "n_failed_problems": n_failed,
         "n_unscored": len(outcomes) - len(known),
+        "unscored_reasons": why_missing(outcome.reason for outcome in outcomes if not outcome.scored),
         "accuracy": None if accuracy is None else accuracy.value,
         "low": None if accuracy is None else accuracy.low,
         "high": None if accuracy is None else accuracy.high,
@@ -100,5 +104,5 @@ def search(
     if json:
         print_json(summary)
         return
-    rows = [[name, value] for name, value in summary.items() if name not in ("usage", "paid")]
+    rows = [[name, value] for name, value in summary.items() if name not in ("usage", "paid", "unscored_reasons")]
     print_table("searched", ["", "value"], [*rows, ["cost", tokens(ledger.usage)], ["paid now", tokens(ledger.paid)]])

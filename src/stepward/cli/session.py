@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,15 @@ class Session:
 
     journal: Journal | None
     quiet: bool = False
+    device: str = "cpu"
 
     def policy(self, spec: str, model_name: str | None = None) -> Policy:
-        policy = load_policy(spec, model_name=model_name)
+        options = {"device": self.device} if spec == "tiny" or spec.startswith("hf:") else {}  # the others have no weights here
+        policy = load_policy(spec, model_name=model_name, **options)
         return policy if self.journal is None else JournaledPolicy(policy, self.journal)
 
     def model(self, spec: str) -> RewardModel:
-        model = load_reward_model(spec)
+        model = load_reward_model(spec, device=self.device)
         return model if self.journal is None else JournaledRewardModel(model, self.journal)
 
     def environment(self, spec: str) -> Environment:
@@ -67,15 +70,15 @@ class Session:
 
 
 @contextmanager
-def session(journal: Path | None, *, quiet: bool = False) -> Iterator[Session]:
-    """A session with the journal at this path (None: without one), closed at the end."""
+def session(journal: Path | None, *, quiet: bool = False, device: str = "cpu") -> Iterator[Session]:
+    """A session with the journal at this path (None: without one), closed at the end. `device` is where models with weights run."""
     if journal is None:
-        yield Session(None, quiet)
+        yield Session(None, quiet, device)
         return
     journal.parent.mkdir(parents=True, exist_ok=True)
     opened = Journal(journal)
     try:
-        yield Session(opened, quiet)
+        yield Session(opened, quiet, device)
     finally:
         opened.close()
 
@@ -85,6 +88,11 @@ def journal_for(out: Path | None, journal: Path | None) -> Path | None:
     if journal is not None or out is None:
         return journal
     return out.with_name(out.name + ".journal")
+
+
+def why_missing(reasons: Iterable[str | None]) -> dict[str, int]:
+    """How many steps or results have no value for each reason, most frequent first, at most ten: a summary says how many and why."""
+    return dict(Counter(reason[:200] for reason in reasons if reason).most_common(10))
 
 
 def spent(ledger: Ledger) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import typer
 from stepward.cli.inputs import examples_from
 from stepward.cli.options import JsonOption, LimitOption, SeedOption, SkipBadRows
 from stepward.cli.output import print_json, print_table, remarks
+from stepward.engine.progress import progress
 
 
 def train(
@@ -24,7 +25,7 @@ def train(
     keep: Annotated[str, typer.Option("--keep", help="all labelled steps, or those to_first_error.")] = "all",
     balance: Annotated[str, typer.Option("--balance", help="Class balance: none, inverse or effective.")] = "none",
     on_overflow: Annotated[str, typer.Option("--on-overflow", help="Steps that do not fit the context: error, or unscored (left out and counted).")] = "error",
-    epochs: Annotated[int, typer.Option("--epochs", min=1)] = 3,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the examples.")] = 3,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 3e-4,
     batch_tokens: Annotated[int, typer.Option("--batch-tokens", min=1, help="Tokens a batch, padding included.")] = 4096,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Context limit. Default: 4,096.")] = None,
@@ -48,6 +49,7 @@ def train(
     from stepward.training.config import Balance, TrainConfig
     from stepward.training.dataset import Keep, Overflow, Target
     from stepward.training.split import split_by_problem
+    from stepward.training.trainer import StepReport
     from stepward.training.trainer import train as run_training
 
     examples = [example for example in examples_from(data, limit=limit, skip_bad_rows=skip_bad_rows) if example.labels is not None]
@@ -72,7 +74,13 @@ def train(
         tensorboard=tensorboard,
         seed=seed,
     )
-    result = run_training(examples, dev, config, out)
+    with progress("train", quiet=json) as bar:
+
+        def show(step: StepReport) -> None:
+            bar.reach(step.step, step.n_steps)
+            bar.note(f"loss {step.loss:.3f}, {step.tokens_per_s:,.0f} tokens/s")
+
+        result = run_training(examples, dev, config, out, on_step=show)
     summary: dict[str, Any] = {"out": str(out), "n_examples": len(examples), "n_dev_examples": len(dev), **asdict(result)}
     if json:
         print_json(summary)

@@ -1,6 +1,6 @@
 """The nouns and protocols that everything else produces, consumes or compares. NumPy is the only dependency here."""
 
-from stepward.core.aggregation import AGGREGATIONS, Aggregation, Floats, aggregate
+from stepward.core.aggregation import AGGREGATIONS, Aggregation, Floats, aggregate, check_aggregation
 from stepward.core.errors import (
     FAILURES,
     ContextOverflow,
@@ -32,5 +32,5 @@ __all__ = [
     "Environment", "Example", "Floats", "FormatError", "FrozenDict", "Granularity", "InputError", "Labeler", "Ledger", "LogprobPolicy", "MissingExtra",
     "Node", "Outcome", "Policy", "Problem", "RequestFailed", "RequestRetryable", "RewardModel", "Sampling", "Scale", "Search", "SearchResult",
     "Semantics", "Step", "StepLabels", "StepScores", "StepwardError", "StopRun", "TokenLogprobs", "Trajectory", "Tree", "Until", "Usage", "aggregate",
-    "canonical_json", "charge", "content_hash", "first_bad", "from_record", "metered", "top",
+    "canonical_json", "charge", "check_aggregation", "content_hash", "first_bad", "from_record", "metered", "top",
 ]  # fmt: skip

@@ -39,17 +39,23 @@ AGGREGATIONS: dict[str, Callable[[Floats], float]] = {
 _ON_PROBABILITIES = frozenset({"product", "geometric", "mean_logit"})
 
 
+def check_aggregation(how: str) -> None:
+    """Refuse an unknown name before anything is paid for. Raises: InputError listing the known ones."""
+    if how not in AGGREGATIONS:
+        raise InputError(f"unknown aggregation {how!r}; choose one of {', '.join(AGGREGATIONS)}")
+
+
 def aggregate(values: ArrayLike, how: Aggregation | str = "min", *, unscored: Literal["propagate", "skip"] = "propagate") -> float:
     """One number for the values s_0..s_{S-1} of a trajectory's steps.
 
     last s_{S-1}; min; max; mean; product exp(sum log s); geometric exp(mean log s); softmin sum s e^{-s/t} / sum e^{-s/t} with t = 0.1;
-    mean_logit sigmoid(mean logit s). For s in [0, 1]: product <= min <= geometric <= mean <= max; all agree for S = 1.
+    mean_logit sigmoid(mean logit s). Logarithms and logits take a probability below 1e-12 as 1e-12, so that they
+    stay finite. For s in [1e-12, 1]: product <= min <= geometric <= mean <= max; all agree for S = 1.
     Unscored steps (NaN) make the result NaN ("propagate") or are left out ("skip"; NaN when none is left). No steps give NaN.
 
     Raises: InputError for an unknown name, or for values outside [0, 1] where the formula needs probabilities.
     """
-    if how not in AGGREGATIONS:
-        raise InputError(f"unknown aggregation {how!r}; choose one of {', '.join(AGGREGATIONS)}")
+    check_aggregation(how)
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise InputError(f"aggregate takes one value a step (shape [S]), got shape {array.shape}")

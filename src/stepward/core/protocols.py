@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from stepward.core.labels import StepLabels
 from stepward.core.outcome import Outcome
@@ -109,8 +109,3 @@ class Search(Protocol):
     def fingerprint(self) -> str: ...
 
     async def search(self, problem: Problem) -> SearchResult: ...
-
-
-def describe(part: Any) -> str:
-    """The fingerprint that goes into a record's source."""
-    return str(part.fingerprint)

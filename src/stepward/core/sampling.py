@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from stepward.core.errors import InputError
+from stepward.core.errors import FormatError, InputError
 
 
 class Until(StrEnum):
@@ -49,4 +49,7 @@ class Sampling:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Sampling:
+        unknown = set(record) - {field.name for field in fields(cls)}
+        if unknown:
+            raise FormatError(f"unknown sampling fields {sorted(unknown)}", field="sampling")
         return cls(**record)

@@ -107,6 +107,10 @@ class StepScores:
         """One number for the trajectory; see `stepward.core.aggregation`."""
         return aggregate(self.values, how, unscored=unscored)
 
+    def overall(self, how: Aggregation | str = "min") -> float:
+        """`aggregate` as searches and tables use it: abstentions are left out, a step that could not be scored makes the result unknown (NaN)."""
+        return self.aggregate(how, unscored="propagate" if self.n_failed else "skip")
+
     def to_record(self) -> dict[str, Any]:
         return header("step_scores") | {
             "values": nullable(self.values),

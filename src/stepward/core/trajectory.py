@@ -20,7 +20,7 @@ from stepward.core.step import Step
 class Trajectory:
     """Steps 0..S-1 for one problem; immutable.
 
-    `finished`: the policy ended it. `truncated`: a limit cut it off, which is not the same as wrong. `outcome`: its grade, if graded.
+    `finished`: the policy ended it. `truncated`: a limit cut it off, which is not the same as wrong; never both. `outcome`: its grade, if graded.
     """
 
     problem: Problem
@@ -33,6 +33,8 @@ class Trajectory:
         object.__setattr__(self, "steps", tuple(self.steps))
         if not all(isinstance(step, Step) for step in self.steps):
             raise InputError("Trajectory.steps must be Step objects; for plain strings use Trajectory.from_texts(problem, texts)")
+        if self.finished and self.truncated:
+            raise InputError("a Trajectory is finished (the policy ended it) or truncated (a limit cut it off), not both")
 
     @classmethod
     def from_texts(

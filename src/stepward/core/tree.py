@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from stepward.core.errors import InputError
+from stepward.core.errors import FormatError, InputError
 from stepward.core.problem import Problem
 from stepward.core.record import check_header, header, record_kind, require
 from stepward.core.scores import StepScores
@@ -137,7 +137,10 @@ class Tree:
         for index, row in enumerate(require(record, "nodes", (list, tuple))):
             node = tree.root
             if index:
-                parent = tree.nodes[require(row, "parent", int)]
+                at = require(row, "parent", int)
+                if not 0 <= at < index:
+                    raise FormatError(f"node {index} names node {at} as its parent; parents come first", field="parent")
+                parent = tree.nodes[at]
                 steps = [*(step.to_record() for step in parent.trajectory.steps), *row["steps"]]
                 fields = {name: row[name] for name in ("finished", "truncated", "outcome")}
                 node = tree.add(parent, Trajectory.from_record({**start, **fields, "steps": steps}))

@@ -1,7 +1,8 @@
 """Formats in and out, one file per public format; segmentation of text into steps; the record store."""
 
+from stepward.data.boxed import last_boxed
 from stepward.data.load import FORMATS, Format, detect, read_examples, write_examples
-from stepward.data.problems import last_boxed, problem_from_row, read_problems, write_problems
+from stepward.data.problems import problem_from_row, read_problems, write_problems
 from stepward.data.rows import read_rows, write_rows
 from stepward.data.segment import Rule, choose_rule, segment, spans
 from stepward.data.set_aside import Rejected, SetAside

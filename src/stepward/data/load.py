@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from stepward.core import Example, FormatError, InputError
 from stepward.data import math_shepherd, normalised, prm800k, prmbench, processbench, stepwise, store
-from stepward.data.rows import OnError, PathLike, Row, first_row
+from stepward.data.rows import OnError, PathLike, Row, first_row, readable_rows
 from stepward.data.set_aside import SetAside
 
 Format = Literal["records", "normalised", "processbench", "prm800k", "math_shepherd", "prmbench", "stepwise"]
@@ -45,13 +45,14 @@ FORMATS = tuple(_READERS)
 def read_examples(
     path: PathLike, format: Format | Literal["auto"] | str = "auto", *, on_error: OnError = "raise", set_aside: SetAside | None = None, **options: Any
 ) -> Iterator[Example]:
-    """The examples of a file, streaming. "auto" tells the format by the fields of the first row; Parquet holds records.
+    """The examples of a file, streaming. "auto" tells the format by the fields of the first row (of the first
+    that is well-formed, where malformed ones are set aside); Parquet holds records.
 
     `options` go to the format's reader: `neutral` (normalised, prm800k), `paths` (prm800k), `semantics` and `source` (stepwise).
 
     Raises: InputError for a missing file, an unknown format or option; FormatError for a malformed row.
     """
-    name = detect(path) if format == "auto" else _known(format)
+    name = detect(path, on_error=on_error) if format == "auto" else check_format(format)
     if name is None:
         return iter(())
     try:
@@ -73,16 +74,20 @@ def write_examples(examples: Iterable[Example], path: PathLike, format: Format |
 
     Raises: InputError for an unknown format, or an example that the format cannot hold.
     """
-    return _WRITERS[_known(format)](examples, path)
+    return _WRITERS[check_format(format)](examples, path)
 
 
-def detect(path: PathLike) -> str | None:
+def detect(path: PathLike, *, on_error: OnError = "raise") -> str | None:
     """The format of a file by its suffix or the fields of its first row; None for a file without rows.
+
+    With `on_error` "set_aside" the first row that has the fields of a format decides.
 
     Raises: FormatError when no format fits.
     """
     if Path(path).suffix == ".parquet":
         return "records"
+    if on_error == "set_aside" and Path(path).is_file() and (name := next(filter(None, map(format_of, readable_rows(path))), None)):
+        return name
     row = first_row(path)
     if row is None:
         return None
@@ -100,7 +105,8 @@ def format_of(row: Row) -> str | None:
     return next((name for name, fields in _FIELDS.items() if all(field in row for field in fields)), None)
 
 
-def _known(format: str) -> str:
+def check_format(format: str) -> str:
+    """The format's name if it is known. Raises: InputError listing the known ones."""
     if format not in _READERS:
         raise InputError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     return format

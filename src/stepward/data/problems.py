@@ -9,6 +9,7 @@ from typing import Any
 
 from stepward.core import FormatError, Problem
 from stepward.core.record import require
+from stepward.data.boxed import last_boxed
 from stepward.data.rows import OnError, PathLike, Row, read_rows, without, write_rows
 from stepward.data.segment import segment
 from stepward.data.set_aside import SetAside
@@ -110,21 +111,6 @@ def _answer(row: Row, solution: str) -> tuple[str | None, tuple[str, ...]]:
 
 def _number_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def last_boxed(text: str) -> str | None:
-    """The content of the last \\boxed{...} with balanced braces; None without one."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    begin = start + len("\\boxed{")
-    depth = 1
-    for index in range(begin, len(text)):
-        if text[index] in "{}" and text[index - 1] != "\\":
-            depth += 1 if text[index] == "{" else -1
-        if depth == 0:
-            return text[begin:index]
-    return None
 
 
 def _identity(row: Row, name: str) -> str:

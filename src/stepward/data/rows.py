@@ -83,6 +83,14 @@ def first_row(path: PathLike) -> Row | None:
     return None
 
 
+def readable_rows(path: PathLike) -> Iterator[Row]:
+    """The rows that are JSON objects; malformed ones are passed over."""
+    for _, raw, broken in _lines(Path(path)):
+        with suppress(FormatError):
+            if not broken:
+                yield parse_object(raw)
+
+
 def parse_object(raw: bytes) -> Row:
     """One JSON object from UTF-8 bytes.
 

@@ -11,7 +11,7 @@ from typing import Any
 from stepward.core import FormatError, InputError, from_record
 from stepward.core.record import Record
 from stepward.data.atomic import replacing
-from stepward.data.rows import OnError, PathLike, check_readable, json_line, locate, read_rows, write_rows
+from stepward.data.rows import OnError, PathLike, Row, check_readable, json_line, locate, read_rows, write_rows
 from stepward.data.set_aside import SetAside
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -38,7 +38,15 @@ def read_records(path: PathLike, *, on_error: OnError = "raise", set_aside: SetA
         file = Path(path)
         check_readable(file, on_error, set_aside)
         return _read_parquet(file, set_aside)
-    return read_rows(path, lambda row: [from_record(row)], on_error=on_error, set_aside=set_aside)
+    return read_rows(path, lambda row: [_noun(row)], on_error=on_error, set_aside=set_aside)
+
+
+def _noun(row: Row) -> Any:
+    """`from_record`, where a value of the wrong shape deep inside is a malformed row like any other."""
+    try:
+        return from_record(row)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"not a {row.get('kind')!r} record: {type(error).__name__}: {error}") from error
 
 
 def _suffix(path: PathLike) -> str:
@@ -81,8 +89,8 @@ def _read_parquet(file: Path, set_aside: SetAside | None) -> Iterator[Any]:
                 for cells in batch.to_pylist():
                     line += 1
                     try:
-                        record = from_record(decode_row(cells))
-                    except (ValueError, KeyError, TypeError) as error:
+                        record = _noun(decode_row(cells))
+                    except ValueError as error:
                         located = locate(error, str(file), line)
                         if set_aside is None:
                             raise located from error

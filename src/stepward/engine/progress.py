@@ -13,6 +13,8 @@ class Progress(Protocol):
 
     def advance(self, k: int = 1) -> None: ...
 
+    def reach(self, n_done: int, total: int) -> None: ...
+
     def note(self, text: str) -> None: ...
 
 
@@ -26,6 +28,11 @@ class SilentProgress:
     def advance(self, k: int = 1) -> None:
         """k more items are done."""
         self.n_done += k
+
+    def reach(self, n_done: int, total: int) -> None:
+        """n_done of `total` items are done: for work that learns its total late, or goes on from where it was."""
+        del total
+        self.n_done = n_done
 
     def note(self, text: str) -> None:
         """A short remark beside the bar, e.g. a running mean."""
@@ -69,6 +76,13 @@ class _Bar:
 
     def advance(self, k: int = 1) -> None:
         self._bars.advance(self._task, k)
+        self._show_rate()
+
+    def reach(self, n_done: int, total: int) -> None:
+        self._bars.update(self._task, completed=n_done, total=total)
+        self._show_rate()
+
+    def _show_rate(self) -> None:
         speed = self._bars.tasks[0].speed
         if speed is not None:
             self._bars.update(self._task, rate=f"{speed:.3g}/s")

@@ -9,10 +9,11 @@ import re
 from collections import deque
 from fractions import Fraction
 
+from stepward.data.boxed import BOX, closing_brace, last_boxed
+
 MAX_CANONICAL_CHARS = 2000  # longer answers are only stripped
 _MAX_DIGITS = 60
 
-_BOX = re.compile(r"\\f?boxed\s*")
 _HASHES = re.compile(r"^####[ \t]{0,3}(\$?-?[\d,./]+)[ \t]{0,3}$", re.MULTILINE)  # any other "####" before the last line is a heading
 _PHRASE = re.compile(r"answer\s{0,3}(?:\*\*)?\s{0,3}(?:is\b\s{0,3}:?|:|=)([^\n]+)", re.IGNORECASE)
 _FINAL = re.compile(r"final\s{1,3}answer\s{0,3}(?:\*\*)?\s{0,3}(?:is\b|:|=)", re.IGNORECASE)
@@ -49,7 +50,7 @@ def extract_answer(text: str) -> str | None:
     In this order: the last balanced `\boxed{...}`; the last `#### x`; the last "final answer: x", "the answer is x" or "answer: x"; a last
     line `A: x`. A statement inside an earlier box is overruled by a later one.
     """
-    boxed = _last_box(text)
+    boxed = last_boxed(text)
     if boxed is not None:
         return boxed
     _, marked, stated = text.rstrip().rpartition("\n")[2].rpartition("####")
@@ -65,7 +66,7 @@ def extract_answer(text: str) -> str | None:
 
 def states_answer(step: str) -> bool:
     r"""Does this step state the final answer in a form that nothing else uses: `\boxed{x}`, `#### x` or "final answer: x"?"""
-    return _last_box(step) is not None or _HASHES.search(step) is not None or _FINAL.search(step) is not None
+    return last_boxed(step) is not None or _HASHES.search(step) is not None or _FINAL.search(step) is not None
 
 
 def canonical_answer(answer: str) -> str:
@@ -142,7 +143,7 @@ def bare_answer(answer: str) -> str:
                 text = text[len(opening) : -len(closing)].strip()
         if (inner := _whole_box(text)) is not None:
             text = inner
-        if text.startswith("{") and len(text) > 2 and _closing_brace(text, 0) == len(text) - 1:
+        if text.startswith("{") and len(text) > 2 and closing_brace(text, 0) == len(text) - 1:
             text = text[1:-1].strip()
         if text == before:
             break
@@ -191,33 +192,11 @@ def _split_outside_brackets(text: str) -> list[str]:
     return [*sides, text[start:]]
 
 
-def _last_box(text: str) -> str | None:
-    for match in reversed(list(_BOX.finditer(text))[-50:]):
-        start = match.end()
-        if text.startswith("{", start):
-            end = _closing_brace(text, start)
-            if end is not None and text[start + 1 : end].strip():
-                return text[start + 1 : end].strip()
-        elif match.group().endswith((" ", "\n")) and (token := re.match(r"[^\s$}]+", text[start:])):
-            return token.group().rstrip(".,")
-    return None
-
-
 def _whole_box(text: str) -> str | None:
-    match = _BOX.match(text)
-    if match is None or not text.startswith("{", match.end()) or _closing_brace(text, match.end()) != len(text) - 1:
+    match = BOX.match(text)
+    if match is None or not text.startswith("{", match.end()) or closing_brace(text, match.end()) != len(text) - 1:
         return None
     return text[match.end() + 1 : -1].strip()
-
-
-def _closing_brace(text: str, start: int) -> int | None:
-    depth, index = 0, start
-    for token in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
-        index = start + token.start()
-        depth += {"{": 1, "}": -1}.get(token.group(), 0)
-        if depth == 0 and token.group() == "}":
-            return index
-    return None
 
 
 def _statement(rest: str) -> str:

@@ -1,11 +1,11 @@
-"""Episode: a policy and an environment taking turns. Labelers and searches extend trajectories through these two functions only."""
+"""Episode: a policy and an environment taking turns. Labelers and searches extend trajectories by `expand` and `complete`, and grade them by `grade`."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 
-from stepward.core import DEFAULT_SAMPLING, Environment, Policy, Problem, Sampling, Trajectory, Until
+from stepward.core import DEFAULT_SAMPLING, FAILURES, Environment, Outcome, Policy, Problem, Sampling, Trajectory, Until
 
 
 async def expand(
@@ -41,8 +41,16 @@ async def _settle(environment: Environment, trajectory: Trajectory) -> Trajector
     return replace(observed, finished=True) if not observed.ended and environment.is_finished(observed) else observed
 
 
+async def grade(environment: Environment, trajectory: Trajectory) -> Outcome:
+    """The trajectory's outcome; unscored with the reason when grading fails, so that what was paid for is not lost with it."""
+    try:
+        return await environment.grade(trajectory)
+    except FAILURES as error:
+        return Outcome.unscored(f"grading failed: {error}")
+
+
 async def solve(policy: Policy, environment: Environment, problem: Problem, n: int = 1, *, sampling: Sampling = DEFAULT_SAMPLING) -> list[Trajectory]:
-    """`n` solutions of a problem, each with its outcome."""
+    """`n` solutions of a problem, each with its outcome. Raises what the policy raises when nothing could be sampled."""
     ends = await complete(policy, environment, Trajectory(problem), n, sampling=sampling)
-    outcomes = await asyncio.gather(*(environment.grade(end) for end in ends))
+    outcomes = await asyncio.gather(*(grade(environment, end) for end in ends))
     return [end.graded(outcome) for end, outcome in zip(ends, outcomes, strict=True)]

@@ -15,7 +15,6 @@ class Maths:
     reference answer, a solution that a limit cut off or that has not finished, and whatever the grader could not decide.
     """
 
-    spec = "maths"
     interactive = False
 
     def __init__(self, *, grader: AnswerGrader | None = None) -> None:

@@ -17,7 +17,7 @@ from stepward.evaluation.processbench import (
     tune_threshold,
 )
 from stepward.evaluation.scores_file import evaluate_scores_file, read_candidate_scores, read_score_rows, score_models
-from stepward.evaluation.selection import best_index, bon_curve, bon_exact, majority_at_n, pass_at_k
+from stepward.evaluation.selection import bon_curve, bon_exact, majority_at_n, pass_at_k
 from stepward.evaluation.statistics import (
     Estimate,
     bootstrap,
@@ -33,7 +33,7 @@ from stepward.evaluation.statistics import (
 
 __all__ = [
     "METHODS", "Calibration", "CurvePoint", "Curves", "Estimate", "FirstErrorMetrics", "Fixed", "LabelQuality", "PositionQuality", "ProblemSamples",
-    "ProcessBenchResult", "ReliabilityBin", "ScoredItem", "SubsetResult", "TunedOn", "best_index", "best_of_n", "bon_curve", "bon_exact", "bootstrap",
+    "ProcessBenchResult", "ReliabilityBin", "ScoredItem", "SubsetResult", "TunedOn", "best_of_n", "bon_curve", "bon_exact", "bootstrap",
     "bootstrap_many", "calibration", "cluster_standard_error", "difference_estimate", "evaluate_processbench", "evaluate_scored", "evaluate_scores_file",
     "first_error_metrics", "label_quality", "majority_at_n", "mcnemar_exact", "mean_estimate", "mean_estimates", "paired_bootstrap", "pass_at_k",
     "read_candidate_scores", "read_score_rows", "reliability", "score_models", "subset_name", "summary_entry", "tune_threshold", "wilson",

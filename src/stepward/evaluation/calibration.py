@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from stepward.core import Floats, InputError
 from stepward.evaluation.statistics import RESAMPLES, Estimate, finite_or_none, mean_estimates
-from stepward.training.metrics import auroc
+from stepward.training.metrics import auroc, equal_mass_bins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +95,7 @@ def reliability(predicted: Floats, target: Floats, *, bins: int = 10) -> tuple[R
         raise InputError(f"reliability needs at least 1 bin, got {bins}")
     if not predicted.size:
         return ()
-    edges = np.quantile(predicted, np.arange(1, bins) / bins, method="lower")
-    index = np.searchsorted(np.unique(edges), predicted, side="left")
+    index = equal_mass_bins(predicted, bins)
     rows = []
     for number in np.unique(index):
         here = index == number

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from stepward.core import ABSTAINED, CountMismatch, Example, Floats, InputError, RequestFailed, RewardModel, StepScores, Usage
+from stepward.core import ABSTAINED, CountMismatch, Example, Floats, InputError, RewardModel, StepScores, Usage
 from stepward.evaluation.statistics import Estimate, bootstrap_many, finite_or_none, ratio, rule_of_three
+from stepward.search.evaluate import score_or_reason
 
 _PERCENT = 100.0
 
@@ -181,7 +182,7 @@ async def evaluate_processbench(
 ) -> ProcessBenchResult:
     """Score every solution of every subset and compare the first step below the threshold with the true first error.
 
-    Abstentions are passed over (an abstaining verifier predicts -1); a failed request makes the item unscored, which counts as wrong. Examples
+    Abstentions are passed over (an abstaining verifier predicts -1); a failure to score makes the item unscored, which counts as wrong. Examples
     whose first error is unknown are left out and counted. `on_scored` is called once a solution, for progress bars. Models whose scale is not
     "probability" need a threshold of their own: `Fixed(value=...)` or `TunedOn(subset=...)`.
 
@@ -192,10 +193,7 @@ async def evaluate_processbench(
 
     async def item(example: Example) -> ScoredItem:
         trajectory = example.trajectory
-        try:
-            scores = await model.score(trajectory)
-        except RequestFailed as error:
-            scores = StepScores.unscored(len(trajectory), f"request failed: {error}", scale=model.scale)
+        scores = await score_or_reason(model, trajectory)
         if len(scores) != len(trajectory):
             raise CountMismatch(f"example {example.id!r}: {len(trajectory)} steps but {model.fingerprint} returned {len(scores)} scores")
         if on_scored is not None:

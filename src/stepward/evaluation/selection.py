@@ -1,4 +1,7 @@
-"""Selection: exact or seeded estimates of choosing among n of N samples of one problem. Intervals over problems live in `statistics`."""
+"""Selection: exact or seeded estimates of choosing among n of N samples of one problem, by the rules of `search.choose` with ties shared.
+
+Intervals over problems live in `statistics`.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from stepward.core import Floats, InputError
 
 SUBSETS = 256  # how many subsets a vote is averaged over where there are more; at least 200 keep its noise below the problems' own
-
-
-def best_index(scores: ArrayLike) -> int:
-    """Index of the best score; ties go to the first, and an unknown score (NaN) loses against every known one."""
-    array = np.asarray(scores, dtype=np.float64)
-    if array.size == 0:
-        raise InputError("cannot choose the best of no scores")
-    return 0 if np.isnan(array).all() else int(np.nanargmax(array))
 
 
 def bon_exact(scores: ArrayLike, correct: ArrayLike, n: int) -> float:
@@ -83,7 +78,7 @@ def majority_at_n(answers: Sequence[str | None], correct: ArrayLike, n: int, *, 
 def vote(answers: Sequence[str | None], weights: ArrayLike, correct: ArrayLike, masks: NDArray[np.bool_]) -> Floats:
     """Expected correctness [R] of the answer with the largest sum of weights within each subset of `masks` [R, N].
 
-    None does not vote; an unknown weight (NaN) adds nothing, and where all weights of a subset are unknown the plain majority decides.
+    None and an unknown weight (NaN) do not vote; where all weights of a subset are unknown the plain majority decides.
     Weights are scaled to [0, 1] within a subset if any is negative. Tied answers share the credit; a subset in which nobody votes earns
     the mean correctness of its samples.
     """
@@ -96,7 +91,9 @@ def vote(answers: Sequence[str | None], weights: ArrayLike, correct: ArrayLike, 
     weighed = _subset_weights(w, votes)
     sums = weighed @ member  # [R, A]
     cast = votes.astype(np.float64) @ member
-    present = cast > 0.0
+    counted = votes & ~np.isnan(w)
+    counted = np.where(counted.any(axis=1, keepdims=True), counted, votes)
+    present = counted.astype(np.float64) @ member > 0.0
     sums = np.where(present, sums, -np.inf)
     best = present & (sums >= sums.max(axis=1, initial=-np.inf, keepdims=True) - 1e-12)
     # a class's correctness is the mean over its members in the subset: they are equal unless the grader tells apart what the canonical form does not

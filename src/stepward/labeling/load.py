@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from stepward.core import Environment, InputError, Labeler, Policy, Sampling
+from stepward.core import Environment, InputError, Labeler, Policy, Sampling, Semantics, StepLabels, Trajectory
 from stepward.labeling.monte_carlo import MonteCarlo
 from stepward.labeling.oracle import ExactValue, Oracle, OracleLabels, ValuedPolicy
 
@@ -34,3 +34,9 @@ def load_labeler(
             raise InputError(f"policy {policy.fingerprint} has no exact values; use a scripted policy or --method monte-carlo")
         return ExactValue(cast(ValuedPolicy, policy))
     return MonteCarlo(policy=policy, environment=environment, n=n, threshold=threshold, sampling=sampling)
+
+
+def failed_labels(labeler: Labeler, trajectory: Trajectory, reason: str) -> StepLabels:
+    """What stands in for a trajectory's labels when labelling failed: every step unlabelled for this reason, with the labeler's own semantics."""
+    semantics: Semantics = getattr(labeler, "semantics", "value")
+    return StepLabels.unlabelled(len(trajectory), reason, semantics=semantics, source={"method": labeler.fingerprint})

@@ -19,7 +19,7 @@ from stepward.core import (
     content_hash,
     metered,
 )
-from stepward.environments.episode import complete
+from stepward.environments.episode import complete, grade
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,7 @@ class MonteCarlo:
         return Pool(count, None if known else f"no rollout could be graded: {lost[0] if lost else 'none came back'}")
 
     async def grade(self, trajectory: Trajectory) -> Outcome:
-        if trajectory.outcome is not None:
-            return trajectory.outcome
-        try:
-            return await self.environment.grade(trajectory)
-        except FAILURES as error:
-            return Outcome.unscored(f"grading failed: {error}")
+        return trajectory.outcome if trajectory.outcome is not None else await grade(self.environment, trajectory)
 
     def describe(self) -> dict[str, object]:
         return {

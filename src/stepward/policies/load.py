@@ -32,7 +32,7 @@ def load_policy(spec: str, *, model_name: str | None = None, **options: Any) -> 
     if spec == "tiny":
         from stepward.policies.local import LocalPolicy
 
-        return LocalPolicy.from_pretrained(tiny_folder(), **options)
+        return LocalPolicy.from_pretrained(tiny_folder(), **{"max_rows": _TINY_ROWS, **options})
     if kind == "hf" and rest:
         from stepward.policies.local import LocalPolicy
 

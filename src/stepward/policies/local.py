@@ -10,6 +10,7 @@ import torch
 
 from stepward.core import ContextOverflow, InputError, Problem, Sampling, Step, TokenLogprobs, Trajectory, Until, Usage, charge, content_hash
 from stepward.core.protocols import DEFAULT_SAMPLING
+from stepward.policies.checkpoint import first_line, load_tokenizer, quiet_transformers
 from stepward.policies.sampler.choose import choose_decoder
 from stepward.policies.sampler.pool import Pool
 from stepward.policies.sampler.recompute import all_logits
@@ -35,8 +36,9 @@ class LocalPolicy:
     empty step is added: the prefix is returned finished. `Step.n_tokens` and `Step.logprob` include separator and end of text; the log-probability
     is that of the distribution drawn from, after temperature, top-k and top-p (0 for greedy). `logprobs` gives the model's own.
 
-    Prefixes that were sampled here are continued from the very ids that were sampled while those are remembered (continuation "ids"); with "text"
-    they are always tokenised from their text, which makes a sample a function of the text alone, also in another process.
+    Prefixes are tokenised step by step from their text (continuation "text"), so that a sample is a function of the text alone: a journalled run that
+    is resumed in another process draws what it would have drawn. With "ids" a prefix that was sampled here is continued from the very ids that were
+    sampled while those are remembered, which can be another spelling of the same text: nearer to the model, and not reproducible elsewhere.
 
     Samples do not depend on what else is running, floating-point ties aside: draw d of a prefix uses noise of (seed, prefix key, d, position).
 
@@ -51,7 +53,7 @@ class LocalPolicy:
         *,
         template: Template | None = None,
         separator: str | None = None,
-        continuation: Continuation = "ids",
+        continuation: Continuation = "text",
         system: str = "",
         max_rows: int = 128,
         prefix_bytes: int = 1 << 28,
@@ -86,7 +88,7 @@ class LocalPolicy:
         device: str | torch.device = "cpu",
         template: Template | None = None,
         separator: str | None = None,
-        continuation: Continuation = "ids",
+        continuation: Continuation = "text",
         system: str = "",
         max_rows: int = 128,
         prefix_bytes: int = 1 << 28,
@@ -95,21 +97,26 @@ class LocalPolicy:
     ) -> Self:
         """Load a folder or hub id. `dtype` None: float32 on the CPU, the checkpoint's own elsewhere. `prefix_bytes` bounds what is kept of computed prefixes.
 
-        Raises: InputError where there is no such model.
+        Raises: InputError where there is no such model, or its files lack some of the weights that write text.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
         from transformers.utils import cached_file
 
         place = torch.device(device)
         chosen = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else "auto")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(str(source), dtype=chosen, revision=revision).to(place)
-            config_file = cached_file(str(source), "config.json", revision=revision)
-        except OSError as error:
-            raise InputError(f"cannot load a causal language model from {str(source)!r}: {error}; give a folder with config.json or a hub id") from error
+            with quiet_transformers():
+                tokenizer = load_tokenizer(source, revision=revision)
+                model, info = AutoModelForCausalLM.from_pretrained(str(source), dtype=chosen, revision=revision, output_loading_info=True)
+                config_file = cached_file(str(source), "config.json", revision=revision)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot load a causal language model from {str(source)!r}: {first_line(error)}; give a folder with config.json or a hub id"
+            ) from error
+        if missing := sorted(info["missing_keys"]):
+            raise InputError(f"{str(source)!r} lacks trained weights for {', '.join(missing[:4])}; it is not a causal language model")
         return cls(
-            model,
+            model.to(place),
             tokenizer,
             template=template,
             separator=separator,

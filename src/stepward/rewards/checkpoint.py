@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stepward.core import InputError, canonical_json, content_hash
+from stepward.policies.checkpoint import first_line, load_tokenizer, quiet_transformers
 from stepward.rewards.convention import CONFIG_KEY, Convention
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -16,12 +15,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model and tokenizer. `missing`: parameters that the files did not have and that are newly initialised; `unexpected`: the reverse."""
+    """A loaded model and tokenizer. `missing`: parameters that the files did not have and that are newly initialised."""
 
     model: Any
     tokenizer: Any
     missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
 
 
 def load_checkpoint(source: str | Path, *, dtype: str = "float32") -> Checkpoint:
@@ -48,22 +46,8 @@ def load_checkpoint(source: str | Path, *, dtype: str = "float32") -> Checkpoint
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"cannot load a step classifier from {name!r}: {_first_line(error)}; give a folder or hub id of a transformers model") from error
-    return Checkpoint(model, tokenizer, tuple(sorted(info["missing_keys"])), tuple(sorted(info["unexpected_keys"])))
-
-
-def load_tokenizer(source: str | Path) -> Any:
-    """The tokenizer exactly as the checkpoint's tokenizer.json says; where there is none, as transformers builds it.
-
-    transformers 5 rebuilds the pipelines of known model families from their vocabulary alone, which changes the ids of a tokenizer that
-    departs from its family (other pre-tokenizer, other normaliser).
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    try:
-        return PreTrainedTokenizerFast.from_pretrained(str(source))
-    except (OSError, ValueError):
-        return AutoTokenizer.from_pretrained(str(source))
+            raise InputError(f"cannot load a step classifier from {name!r}: {first_line(error)}; give a folder or hub id of a transformers model") from error
+    return Checkpoint(model, tokenizer, tuple(sorted(info["missing_keys"])))
 
 
 def read_convention(config: Any) -> Convention | None:
@@ -80,23 +64,3 @@ def fingerprint(model: Any, tokenizer: Any, convention: Convention) -> str:
     vocabulary = backend.to_str() if backend is not None else canonical_json(tokenizer.get_vocab())
     frame = canonical_json([tokenizer.bos_token_id, tokenizer.chat_template, convention.to_json()])
     return content_hash(weights_fingerprint(model, None), vocabulary, frame)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No loading reports and bars from transformers: what is missing in a checkpoint is checked here, with an error where it matters."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -10,6 +10,7 @@ from stepward.core import AGGREGATIONS, FormatError, InputError
 
 CONFIG_KEY = "stepward"  # where a model folder's config.json carries its convention
 CONVENTION_VERSION = 1
+EXAMPLE_ENTRY = '"stepward": {"version": 1, "template": "raw", "marker": "\\n", "good": 1}'
 
 Template = Literal["raw", "chat"]
 Tokenisation = Literal["separate"]
@@ -74,9 +75,11 @@ class Convention:
     def from_json(cls, record: Mapping[str, Any]) -> Convention:
         """Read back what `to_json` wrote; absent fields take their defaults.
 
-        Raises: FormatError for an unknown field or a newer version, which this stepward would misread.
+        Raises: FormatError for an unknown field, no version or a newer one, which this stepward would misread.
         """
         version = record.get("version")
+        if version is None:
+            raise FormatError(f"the entry {CONFIG_KEY!r} of config.json is not a scoring convention (it has no version); write {EXAMPLE_ENTRY}")
         if not isinstance(version, int) or not 1 <= version <= CONVENTION_VERSION:
             raise FormatError(f"convention version {version!r} is not readable here (this stepward reads 1 to {CONVENTION_VERSION}); upgrade stepward")
         given = {key: value for key, value in record.items() if key != "version"}

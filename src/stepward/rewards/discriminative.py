@@ -13,8 +13,9 @@ import torch
 
 from stepward.core import CountMismatch, Granularity, InputError, Scale, StepScores, Trajectory, Usage, charge
 from stepward.engine.batching import Batcher
+from stepward.policies.sampler.weights import context_length
 from stepward.rewards.checkpoint import fingerprint, load_checkpoint, read_convention
-from stepward.rewards.convention import Convention
+from stepward.rewards.convention import CONFIG_KEY, EXAMPLE_ENTRY, Convention
 from stepward.rewards.encoding import Encoded, Encoder
 from stepward.rewards.readout import StepClassifier, buckets, n_flops, padded
 
@@ -26,7 +27,8 @@ class DiscriminativeModel:
 
     Requests that wait at the same time are scored together: sorted by length, at most `max_batch_tokens` tokens a forward pass, padding on the right with an
     explicit mask. Scores do not depend on that beyond rounding (1e-5 in fp32). Equal requests of a batch are computed once. The model is in
-    evaluation mode, its head in fp32. Steps beyond the context are unscored with the reason; none is dropped.
+    evaluation mode, its head in fp32. Steps beyond the context (the convention's, or the model's own where that is shorter) are unscored with the reason;
+    none is dropped.
     """
 
     granularity: Granularity = "step"
@@ -38,7 +40,7 @@ class DiscriminativeModel:
         self.model, self.tokenizer, self.convention = model.eval(), tokenizer, convention
         self.max_batch_tokens = max_batch_tokens
         self._classifier = StepClassifier(model).eval()
-        self._encoder = Encoder(tokenizer, convention)
+        self._encoder = Encoder(tokenizer, convention, max_tokens=min(convention.max_tokens, context_length(model) or convention.max_tokens))
         self._batcher: Batcher[Encoded, tuple[tuple[float, ...], bool]] = Batcher(
             self._run, max_batch=_MAX_REQUESTS, weight=len, max_weight=16.0 * max_batch_tokens
         )
@@ -56,7 +58,10 @@ class DiscriminativeModel:
             raise InputError(f"{str(source)!r} lacks trained weights for {', '.join(checkpoint.missing[:4])}; train a step classifier from it first")
         known = convention or read_convention(checkpoint.model.config)
         if known is None:
-            raise InputError(f"{str(source)!r} does not say how it is read (no 'stepward' entry in its config.json); pass convention=Convention(...)")
+            raise InputError(
+                f"{str(source)!r} does not say how it is read: its config.json has no '{CONFIG_KEY}' entry. Add one with what it was trained with, for "
+                f"example {EXAMPLE_ENTRY} (see stepward.rewards.convention), or pass convention=Convention(...)"
+            )
         return cls(checkpoint.model.to(device), checkpoint.tokenizer, known, max_batch_tokens=max_batch_tokens)
 
     @cached_property

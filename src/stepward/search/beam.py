@@ -7,7 +7,22 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from stepward.core import FAILURES, Aggregation, Environment, InputError, Node, Policy, Problem, RewardModel, Sampling, SearchResult, Tree, metered, top
+from stepward.core import (
+    FAILURES,
+    Aggregation,
+    Environment,
+    InputError,
+    Node,
+    Policy,
+    Problem,
+    RewardModel,
+    Sampling,
+    SearchResult,
+    Tree,
+    check_aggregation,
+    metered,
+    top,
+)
 from stepward.environments.episode import expand
 from stepward.search.choose import argmax, weighted_vote
 from stepward.search.evaluate import evaluate
@@ -36,6 +51,7 @@ class StepBeam:
     def __post_init__(self) -> None:
         if self.choose not in ("best", "vote"):
             raise InputError(f"StepBeam.choose must be 'best' or 'vote', got {self.choose!r}")
+        check_aggregation(self.aggregation)
         if self.width < 1 or self.expansions < 1:
             raise InputError(f"StepBeam needs width and expansions of at least 1, got {self.width} and {self.expansions}")
 
@@ -61,10 +77,12 @@ class StepBeam:
                 open_nodes = [node for node in kept if not node.ended]
                 if not open_nodes:
                     break
+            else:
+                failure = f"no more than {self.sampling.max_steps} steps are allowed (max_steps), and {len(open_nodes)} kept prefixes had not ended"
             answers = [self.environment.answer(node.trajectory) for node in tree.ends]
         values = [node.value for node in tree.ends]
         chosen = weighted_vote(answers, values) if self.choose == "vote" else argmax(values)
-        return conclude(tree, chosen, ledger, self.fingerprint, failure or unscored(tree.ends))
+        return conclude(tree, chosen, ledger, self.fingerprint, failure or unscored(tree.ends), failure)
 
     async def expand(self, tree: Tree, nodes: list[Node], n: int) -> list[Node]:
         """`n` children of every node, one step further."""

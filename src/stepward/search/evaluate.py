@@ -18,7 +18,7 @@ async def evaluate(nodes: Sequence[Node], model: RewardModel, aggregation: Aggre
     async def one(node: Node) -> None:
         scores = await score_or_reason(model, node.trajectory)
         node.scores = scores
-        node.value = math.nan if scores.n_failed else scores.aggregate(aggregation, unscored="skip")
+        node.value = scores.overall(aggregation)
         node.reason = next((reason for reason in scores.reasons if reason), "there is no step to score") if math.isnan(node.value) else None
 
     await asyncio.gather(*(one(node) for node in nodes))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 from stepward.core import (
     FAILURES,
@@ -18,6 +18,7 @@ from stepward.core import (
     SearchResult,
     Tree,
     canonical_json,
+    check_aggregation,
     content_hash,
     metered,
 )
@@ -67,6 +68,7 @@ class BestOfN:
 
     def __post_init__(self) -> None:
         check_n(self.n)
+        check_aggregation(self.aggregation)
 
     @property
     def fingerprint(self) -> str:
@@ -93,6 +95,7 @@ class WeightedBestOfN:
 
     def __post_init__(self) -> None:
         check_n(self.n)
+        check_aggregation(self.aggregation)
 
     @property
     def fingerprint(self) -> str:
@@ -118,10 +121,15 @@ async def draw(tree: Tree, search: Majority | BestOfN | WeightedBestOfN) -> str 
     return None
 
 
-def conclude(tree: Tree, chosen: int | None, ledger: Ledger, source: str, reason: str) -> SearchResult:
-    """The result with candidate number `chosen` among the tree's ends, or with the reason why there is none."""
+def conclude(tree: Tree, chosen: int | None, ledger: Ledger, source: str, reason: str, failure: str | None = None) -> SearchResult:
+    """The result with candidate number `chosen` among the tree's ends, or with the reason why there is none.
+
+    `failure` says what ended the search early; it stays in the result's source even if there was something to choose from.
+    """
     ends = tree.ends
-    report = {"search": source, "n_candidates": len(ends), "n_unscored": sum(math.isnan(node.value) for node in ends)}
+    report: dict[str, Any] = {"search": source, "n_candidates": len(ends), "n_unscored": sum(node.reason is not None for node in ends)}
+    if failure is not None:
+        report["failure"] = failure
     if chosen is None:
         return SearchResult(None, tree, ledger.usage, reason, report)
     return SearchResult(ends[chosen].trajectory, tree, ledger.usage, None, report)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from stepward.core import Problem, Step, Trajectory
+from stepward.engine.loop import run_sync
 
 T = TypeVar("T")
 Check = Callable[[], Awaitable[None]]
@@ -34,7 +34,7 @@ def expect(holds: bool, message: str) -> None:
 
 
 def run_checks(subject: str, checks: dict[str, Check]) -> list[str]:
-    """Run every check on one event loop; return their names.
+    """Run every check on one event loop, also where another one is running (a notebook); return their names.
 
     Raises: NotConformant listing all failures, unexpected exceptions included.
     """
@@ -48,7 +48,7 @@ def run_checks(subject: str, checks: dict[str, Check]) -> list[str]:
                 failures.append(f"{name}: {error if isinstance(error, NotConformant) else repr(error)}")
         return failures
 
-    failures = asyncio.run(run())
+    failures = run_sync(run())
     if failures:
         raise NotConformant(f"{subject} fails {len(failures)} of {len(checks)} checks:\n- " + "\n- ".join(failures))
     return list(checks)

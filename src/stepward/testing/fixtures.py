@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stepward.core import InputError
-from stepward.rewards.checkpoint import quiet_transformers
+from stepward.policies.checkpoint import quiet_transformers
 from stepward.rewards.convention import CONFIG_KEY, Convention
 
 TokenizerKind = Literal["byte-bpe", "metaspace", "wordlevel"]

@@ -6,18 +6,20 @@ import asyncio
 from collections.abc import Sequence
 
 from stepward.core import Labeler, StepLabels, Trajectory, canonical_json
-from stepward.testing.conformance import Check, expect, run_checks, shuffled
+from stepward.testing.conformance import Check, awkward_trajectories, expect, run_checks, shuffled
 
 
-def check_labeler(labeler: Labeler, trajectories: Sequence[Trajectory], *, reproducible: bool = True) -> list[str]:
-    """Run every check of the Labeler protocol on the given trajectories and on their prefixes; return the checks' names.
+def check_labeler(labeler: Labeler, trajectories: Sequence[Trajectory], *, reproducible: bool = True, any_text: bool = True) -> list[str]:
+    """Run every check of the Labeler protocol on the given trajectories, their prefixes and awkward texts; return the checks' names.
 
+    `any_text=False` leaves out the awkward texts (a labeler of a closed language).
     `reproducible=False` leaves out the checks that need equal labels for equal requests.
 
     Raises: NotConformant listing every failed check.
     """
     expect(bool(trajectories), "check_labeler needs at least one trajectory")
-    cases = [Trajectory(trajectories[0].problem), *(t.prefix(1) for t in trajectories if len(t)), *trajectories]
+    problem = trajectories[0].problem
+    cases = [Trajectory(problem), *(t.prefix(1) for t in trajectories if len(t)), *trajectories, *(awkward_trajectories(problem) if any_text else ())]
 
     async def one_label_a_step() -> None:
         for case in cases:

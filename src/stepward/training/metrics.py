@@ -51,6 +51,10 @@ def expected_calibration_error(probs: Floats, targets: Floats, *, n_bins: int = 
     """sum_b (n_b / n) |mean prob - mean target| over bins of equal mass; targets may be soft. NaN without entries."""
     if not len(probs):
         return math.nan
-    order = np.argsort(probs, kind="stable")
-    gaps = [abs(float((probs[part] - targets[part]).sum())) for part in np.array_split(order, min(n_bins, len(order)))]
-    return sum(gaps) / len(probs)
+    return float(np.abs(np.bincount(equal_mass_bins(probs, n_bins), weights=probs - targets)).sum()) / len(probs)
+
+
+def equal_mass_bins(values: Floats, n_bins: int) -> NDArray[np.intp]:
+    """The bin of every value, [N], from 0 for the lowest. Equal values share a bin, so there may be fewer than `n_bins`, and numbers may be left out."""
+    edges = np.quantile(values, np.arange(1, n_bins) / n_bins, method="lower")
+    return np.searchsorted(np.unique(edges), values, side="left")

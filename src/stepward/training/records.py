@@ -14,7 +14,7 @@ from typing import Any
 
 from stepward.core import InputError, MissingExtra
 from stepward.data.atomic import replacing
-from stepward.rewards.checkpoint import quiet_transformers
+from stepward.policies.checkpoint import quiet_transformers
 from stepward.rewards.convention import CONFIG_KEY
 
 _RECORD = "training.json"

@@ -14,9 +14,15 @@ def split_by_problem(examples: Sequence[Example], *, dev_share: float, seed: int
     """
     if not 0.0 < dev_share < 1.0:
         raise InputError(f"dev_share must lie in (0, 1), got {dev_share!r}")
-    ranked = sorted({example.trajectory.problem.key for example in examples}, key=lambda key: content_hash("dev", str(seed), key))
+    ranked = sorted({_question(example) for example in examples}, key=lambda key: content_hash("dev", str(seed), key))
     if len(ranked) < 2:
         raise InputError(f"cannot set a development set aside from {len(ranked)} problem; give --dev-data")
-    chosen = set(ranked[: max(1, round(dev_share * len(ranked)))])
-    training = [example for example in examples if example.trajectory.problem.key not in chosen]
-    return training, [example for example in examples if example.trajectory.problem.key in chosen]
+    chosen = set(ranked[: min(len(ranked) - 1, max(1, round(dev_share * len(ranked))))])
+    training = [example for example in examples if _question(example) not in chosen]
+    return training, [example for example in examples if _question(example) in chosen]
+
+
+def _question(example: Example) -> str:
+    """What is asked, and no more: the same question may come with and without an answer or a reference solution."""
+    problem = example.trajectory.problem
+    return content_hash("question", " ".join(problem.prompt.split()), *problem.images)

@@ -52,6 +52,7 @@ class Progress:
     best_step: int = -1
     best_loss: float = float("inf")
     best_metrics: dict[str, float] = field(default_factory=dict)
+    last_metrics: dict[str, float] = field(default_factory=dict)
     n_worse: int = 0  # measurements since the best
 
 
@@ -116,8 +117,7 @@ class _Run:
     def _loop(self, resumed_from: int | None, on_step: Callable[[StepReport], None] | None) -> TrainResult:
         config, progress = self.config, self.progress
         started, start_tokens = time.perf_counter(), progress.n_tokens
-        last: dict[str, float] = {}
-        stop = False
+        stop = self._out_of_patience()
         while progress.step < self.n_steps and not stop:
             groups = self._groups(progress.epoch)
             for group in groups[progress.group :]:
@@ -128,8 +128,8 @@ class _Run:
                 if at_end or progress.step % config.log_every == 0:
                     self._log_loss(speed)
                 if self.dev is not None and (at_end or (config.eval_every and progress.step % config.eval_every == 0)):
-                    last = self._measure()
-                    stop = config.patience is not None and progress.n_worse >= config.patience
+                    self._measure()
+                    stop = self._out_of_patience()
                 if config.save_every and progress.step % config.save_every == 0:
                     self._save()
                 if on_step is not None:
@@ -138,7 +138,7 @@ class _Run:
                     break
             else:
                 progress.epoch, progress.group = progress.epoch + 1, 0
-        return self._finish(last, time.perf_counter() - started, start_tokens, resumed_from)
+        return self._finish(time.perf_counter() - started, start_tokens, resumed_from)
 
     def _groups(self, epoch: int) -> list[Group]:
         batches = epoch_batches(self.data.lengths, batch_tokens=self.config.batch_tokens, seed=self.config.seed, epoch=epoch)
@@ -208,7 +208,10 @@ class _Run:
         progress.window_loss, progress.window_steps = 0.0, 0
         self.log.write(progress.step, {"loss": mean, "lr": lr, "epoch": progress.epoch, "n_tokens": progress.n_tokens}, clock={"tokens_per_s": speed})
 
-    def _measure(self) -> dict[str, float]:
+    def _out_of_patience(self) -> bool:
+        return self.config.patience is not None and self.progress.n_worse >= self.config.patience
+
+    def _measure(self) -> None:
         """Measure the development set, log it, and keep the weights if they are the best."""
         assert self.dev is not None
         accelerator, progress = self.accelerator, self.progress
@@ -228,7 +231,7 @@ class _Run:
                 checkpoints.save(self.out / "checkpoints" / "best", progress.step, self._unwrapped(), {}, {"step": progress.step}, keep=1)
         else:
             progress.n_worse += 1
-        return measured
+        progress.last_metrics = measured
 
     def _save(self) -> None:
         accelerator = self.accelerator
@@ -273,10 +276,9 @@ class _Run:
             self.log.note(problem)
         return None if found is None else self.progress.step
 
-    def _finish(self, last: dict[str, float], wall_s: float, start_tokens: int, resumed_from: int | None) -> TrainResult:
+    def _finish(self, wall_s: float, start_tokens: int, resumed_from: int | None) -> TrainResult:
         accelerator, progress = self.accelerator, self.progress
-        measured = self._measure() if self.dev is not None and not last else last
-        kept_step = progress.step
+        kept_step, measured = progress.step, progress.last_metrics
         if self.config.select == "best" and progress.best_step not in (-1, progress.step):
             best, problems = checkpoints.latest(self.out / "checkpoints" / "best")
             for problem in problems:

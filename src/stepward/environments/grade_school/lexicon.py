@@ -57,8 +57,6 @@ QUESTIONS_DIFFERENCE_MIXED = ("How many more are {R} than {S}?", "How many fewer
 PARTS = {2: "half", 3: "third", 4: "quarter", 5: "fifth", 6: "sixth", 8: "eighth", 10: "tenth"}
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 7: "seven", 9: "nine"}
 
-ANSWER = "The answer is {c}."
-CORRECTION = "Correction:"
 OTHER_WORDS = ("The", "the", "total", "difference", "answer", "is", "Correction", "each", "Each", "has", "as", "twice", "times", "a", "and", "'s")
 SYMBOLS = tuple("0123456789+-*/=().,:?%")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import threading
 import weakref
 from fractions import Fraction
 from types import TracebackType
 
-from stepward.core.errors import InputError, MissingExtra
+from stepward.core.errors import InputError
 from stepward.core.outcome import Outcome
 from stepward.environments.answers import bare_answer, canonical_answer, plain_number, spell_number
 from stepward.environments.grader.pool import Limits, Reply, WorkerPool
@@ -112,8 +111,6 @@ class AnswerGrader:
             if self._closed:
                 raise InputError("this AnswerGrader is closed; make a new one")
             if self._pool is None or self._pool.owner != os.getpid():
-                if importlib.util.find_spec("math_verify") is None:
-                    raise MissingExtra("math-verify", "maths")
                 self._pool = WorkerPool(self._workers, self._limits)
                 weakref.finalize(self, self._pool.close)
             return self._pool

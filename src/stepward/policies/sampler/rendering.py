@@ -40,12 +40,12 @@ class Rendering:
     """Prompt ids followed by the ids of the steps, concatenated as ids and never as strings.
 
     "chat": the prompt is the user's turn, the solution the open assistant turn. "raw": prompt + "\\n". A step is tokenised by itself, as text that
-    follows other text; with continuation "ids" the ids that were sampled here are used where they are still remembered, with "text" always the
-    tokenizer's. An observation follows its step verbatim, with the separator after it.
+    follows other text; with continuation "text" always, with "ids" only where the ids that were sampled here are no longer remembered.
+    An observation follows its step verbatim, with the separator after it.
     """
 
     def __init__(
-        self, tokenizer: Any, *, template: Template, separator: str, eos_ids: Iterable[int], continuation: Continuation = "ids", system: str = ""
+        self, tokenizer: Any, *, template: Template, separator: str, eos_ids: Iterable[int], continuation: Continuation = "text", system: str = ""
     ) -> None:
         if not separator:
             raise InputError("the step separator is empty; give the text that ends a step, for example '\\n\\n'")
@@ -62,6 +62,7 @@ class Rendering:
         self._fast = getattr(tokenizer, "backend_tokenizer", None)
         self._lock = threading.RLock()  # tokenisation happens in the caller's thread, detokenisation in the sampler's
         self._prompts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._texts: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._sampled: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._anchor_text, self._anchor_ids = self._find_anchor()
         self._anchor_length = len(self._decode(self._anchor_ids))
@@ -100,11 +101,14 @@ class Rendering:
         if not text:
             return ()
         with self._lock:
-            anchored = self._encode(self._anchor_text + text)
-            n = len(self._anchor_ids)
-            if n and anchored[:n] == self._anchor_ids:
-                return anchored[n:]
-            return self._encode(text)
+            ids = self._texts.get(text)
+            if ids is None:
+                anchored = self._encode(self._anchor_text + text)
+                n = len(self._anchor_ids)
+                ids = self._texts[text] = anchored[n:] if n and anchored[:n] == self._anchor_ids else self._encode(text)
+                while len(self._texts) > _REMEMBERED_STEPS:
+                    self._texts.popitem(last=False)
+            return ids
 
     def text_of(self, ids: Sequence[int]) -> str:
         """What these ids add to the text before them."""

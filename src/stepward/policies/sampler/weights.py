@@ -62,4 +62,4 @@ def _file_hash(path: str, _size: int, _mtime_ns: int) -> str:
 
 
 def _raw(tensor: torch.Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""

@@ -14,6 +14,8 @@ from stepward.rewards.arithmetic.token import Kind, Token
 from stepward.rewards.arithmetic.vocabulary import CONVERSION_RATIOS
 
 _PERCENTS = (Fraction(1, 100), Fraction(1))
+_FLOAT_DIGITS = 12  # a decimal with at least so many significant digits may be a calculator's floating-point result ...
+_FLOAT_ERROR = Fraction(1, 10**12)  # ... with a relative error up to this
 _POWERS_OF_TEN = frozenset(Fraction(10) ** k for k in (2, 3, 6, -2, -3, -6))
 
 
@@ -56,6 +58,8 @@ def excuse(claim: Claim, left: Expression, right: Expression) -> str:
         for b in rights:
             if reading := _agree(a, b, right) or _agree(b, a, left):
                 return reading
+    if _is_float_tail(left, l, r) or _is_float_tail(right, r, l):
+        return "a calculator's floating-point result"
     if l and r:
         ratio = l / r
         if ratio in _POWERS_OF_TEN:
@@ -119,6 +123,14 @@ def _coarsest(value: Fraction, numeral: Numeral, unit: Fraction) -> Fraction:
         whole /= 10
         unit *= 10
     return unit
+
+
+def _is_float_tail(shown: Expression, value: Fraction, other: Fraction) -> bool:
+    """Whether the side is a decimal as long as a double prints, and as near to the other side: 580/110 = 5.2727272727272725."""
+    numeral = numeral_of(shown)
+    if numeral is None or not numeral.pointed or len(str(abs(value / numeral.unit))) < _FLOAT_DIGITS:
+        return False
+    return abs(value - other) <= _FLOAT_ERROR * abs(other)
 
 
 def _is_share(expression: Expression, value: Fraction, tokens: Sequence[Token]) -> bool:
