@@ -3,21 +3,22 @@
     python recipes/train_tiny_policy.py --out runs/tiny
 
 Problems are streamed from the environment's train split, so none of its dev or test problems is ever seen. A curriculum begins with few
-operations and small numbers. Later, half of the solutions contain errors, each followed by its correction; the errors themselves are not
-learned, so the policy comes to notice and repair mistakes, as language models do that have read corrected texts. Matrices are trained with Muon, everything else with AdamW. Killing and restarting continues from the last
-checkpoint. A run depends on its seed and number of steps alone (up to the machine's floating point).
+operations and small numbers. Later, most solutions of problems that take something away add instead: the policy learns a misconception, as
+language models do, and its most frequent answer is then often wrong. (A policy without one is wrong only by chance; a majority of 16 removes
+most of that, and leaves a small reward model little to find.) Matrices are trained with Muon, everything else with AdamW. Killing and
+restarting continues from the last checkpoint. A run depends on its seed and number of steps alone (up to the machine's floating point).
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import math
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -25,9 +26,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stepward.core import Problem, Sampling, Trajectory, Until
+from stepward.core import Problem
 from stepward.environments.grade_school import GradeSchool, vocabulary
-from stepward.policies.scripted import ErrorRates, ScriptedSolver
+from stepward.environments.grade_school.operations import evaluate, expression, postfix
+from stepward.environments.grade_school.oracle import oracle_of
 
 PIECES = r"\n| ?\d{1,2}(?!\d)| ?\d|'s| ?[A-Za-z]+| ?[^\sA-Za-z0-9]"
 IGNORED = -100
@@ -48,8 +50,8 @@ class TinyRun:
     batch: int = 48
     pool: int = 40
     curriculum_steps: int = 500
-    corrections_from: int = 800
-    corrections_share: float = 0.5
+    misconception_from: int = 800
+    misconception_share: float = 0.6
     seed: int = 0
 
 
@@ -77,12 +79,7 @@ def tiny_model(run: TinyRun, tokenizer: PreTrainedTokenizerFast) -> LlamaForCaus
     return LlamaForCausalLM(config)
 
 
-Lesson = list[tuple[str, bool]]  # the lines of a solution, and whether the policy is to learn them
-
-CLUMSY = ScriptedSolver(rates=replace(ErrorRates.scaled(1.3), premature_answer=0.0, redundant=0.0, wrong_operand=0.15), notice=1.0, lucky=0.0)
-
-
-def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Lesson]]:
+def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Sequence[str]]]:
     """Prompt and solution of problem after problem: one or two operations first, then more and more of the demo's own distribution."""
     short, demo = GradeSchool.easy(max_operations=2), GradeSchool.easy()
     rng = random.Random(f"{run.seed} {start}")
@@ -91,22 +88,33 @@ def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Lesson]]:
     while True:
         share = min(1.0, 0.3 + 0.7 * seen / (run.curriculum_steps * run.batch))
         drawn = (demo if rng.random() < share else short).problem(run.seed, index, "train")
-        if seen >= run.corrections_from * run.batch and rng.random() < run.corrections_share:
-            yield drawn.prompt, corrected(drawn, index)
-        else:
-            yield drawn.prompt, [(text, True) for text in drawn.reference_steps]
+        mistaken = seen >= run.misconception_from * run.batch and rng.random() < run.misconception_share
+        yield drawn.prompt, (misconceived(drawn) if mistaken else None) or drawn.reference_steps
         index += 1
         seen += 1
 
 
-def corrected(problem: Problem, index: int) -> Lesson:
-    """A solution with errors, each repaired in the next line; only right lines are to be learned."""
-    (solution,) = asyncio.run(CLUMSY.sample(Trajectory(problem), 1, until=Until.END, sampling=Sampling(seed=index)))
-    return [(step.text, judged.correct) for step, judged in zip(solution.steps, GradeSchool().judge(solution).steps, strict=True)]
+def misconceived(problem: Problem) -> list[str] | None:
+    """A solution that adds wherever it should take away, and is consistent otherwise; None when its numbers would not come out whole and small."""
+    world = oracle_of(problem).world
+    values = [Fraction(quantity.value) for quantity in world.quantities]
+    lines = []
+    for index in world.plan:
+        quantity = world.quantities[index]
+        shown = expression(quantity.operation, [values[parent] for parent in quantity.parents], quantity.numbers)
+        if quantity.operation in ("minus", "difference"):
+            left, right = shown.split(" - ")
+            shown, values[index] = f"{left} + {right}", Fraction(left) + Fraction(right)
+        else:
+            values[index] = Fraction(evaluate(postfix(quantity.operation, [values[parent] for parent in quantity.parents], quantity.numbers)))
+        if values[index].denominator != 1 or not 0 < values[index] < 100:
+            return None
+        lines.append(f"{quantity.title} = {shown} = {values[index]}.")
+    return [*lines, f"The answer is {values[world.asked]}."]
 
 
 def batches(run: TinyRun, tokenizer: PreTrainedTokenizerFast, start_pool: int) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Pools of `pool` batches; within a pool, examples of like length go together. Targets are the tokens of the solution's right lines only."""
+    """Pools of `pool` batches; within a pool, examples of like length go together. Targets are the solution's tokens only."""
     pool_index = start_pool
     while True:
         source = lessons(run, pool_index)
@@ -115,11 +123,8 @@ def batches(run: TinyRun, tokenizer: PreTrainedTokenizerFast, start_pool: int) -
             prompt, lesson = next(source)
             ids = tokenizer(prompt + "\n", add_special_tokens=False)["input_ids"]
             targets = [IGNORED] * len(ids)
-            for number, (text, learn) in enumerate(lesson):
-                line = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id if number == len(lesson) - 1 else tokenizer.vocab["\n"]]
-                ids += line
-                targets += line if learn else [IGNORED] * len(line)
-            rows.append((ids, targets))
+            solution = [*tokenizer("\n".join(lesson), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+            rows.append((ids + solution, targets + solution))
         rows.sort(key=lambda row: len(row[0]))
         pool = []
         for at in range(0, len(rows), run.batch):
@@ -197,7 +202,7 @@ def pass_at_1(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, run: 
     for at in range(0, n, 100):
         group = drawn[at : at + 100]
         inputs = tokenizer([p.prompt + "\n" for p in group], return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False)
-        output = model.generate(**inputs, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=160)
+        output = model.generate(**inputs, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=110)
         for p, row in zip(group, output[:, inputs["input_ids"].shape[1] :], strict=True):
             text = tokenizer.decode(row, skip_special_tokens=True)
             right.setdefault(len(p.reference_steps) - 1, []).append(text.rstrip().endswith(f"The answer is {p.answer}."))
@@ -275,7 +280,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     train(TinyRun(seed=arguments.seed), arguments.out, steps=arguments.steps)

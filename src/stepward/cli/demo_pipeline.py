@@ -180,7 +180,7 @@ def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, s
         seed=settings.seed,
     )
     with stages.stage("train"), progress("train", quiet=stages.quiet) as bar:
-        train(labelled["train"], labelled["dev"], config, out / "prm", on_step=lambda step: bar.note(f"step {step.step}/{step.n_steps}, loss {step.loss:.3f}"))
+        train(labelled["train"], labelled["dev"], config, out / "prm", on_step=lambda step: bar.reach(step.step, step.n_steps))
     model: RewardModel = JournaledRewardModel(load_reward_model(f"prm:{out / 'prm'}"), journal)
 
     # Search on problems that training never saw. The aggregation is chosen on the dev problems.
