@@ -46,16 +46,16 @@ AGGREGATIONS: tuple[Aggregation, ...] = ("min", "last", "mean", "product")
 class DemoSettings:
     """Sizes of the demo. The defaults take a few minutes on two cores."""
 
-    n_train: int = 500
-    n_dev: int = 100
-    n_test: int = 400
+    n_train: int = 320
+    n_dev: int = 50
+    n_test: int = 300
     per_problem: int = 4  # solutions labelled for each training problem
     rollouts: int = 8
     n: int = 16  # solutions for each test problem
     width: int = 4
     n_exact: int = 100  # scripted solutions whose labels are compared with exact values
     epochs: int = 4
-    lr: float = 1e-3
+    lr: float = 3e-4
     seed: int = 0
 
 
@@ -174,9 +174,9 @@ def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, s
         convention=Convention(),
         epochs=settings.epochs,
         lr=settings.lr,
-        batch_tokens=4096,
-        eval_every=50,
-        save_every=50,
+        batch_tokens=1024,
+        eval_every=100,
+        save_every=100,
         seed=settings.seed,
     )
     with stages.stage("train"), progress("train", quiet=stages.quiet) as bar:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_WIDTH = 120
 remarks = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -24,11 +25,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     table = Table(header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
-        short = all(len(shown(row[index])) <= 24 for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=short)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)  # a file or a pipe has no width of its own
     console.print(Text(title))
     console.print(table)
 
