@@ -282,5 +282,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
     parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--misconception-share", type=float, default=TinyRun.misconception_share)
     arguments = parser.parse_args()
-    train(TinyRun(seed=arguments.seed), arguments.out, steps=arguments.steps)
+    train(TinyRun(seed=arguments.seed, misconception_share=arguments.misconception_share), arguments.out, steps=arguments.steps)
