@@ -204,8 +204,8 @@ def test_an_error_that_cancels_out_is_accounted_for() -> None:
     assert math.isclose(solver.value(slipped), 0.60 * 0.60 * 0.64 * 0.96), "only a premature answer can still go wrong"
     (end,) = draw(ScriptedSolver(rates=ErrorRates.scaled(0.0), notice=0.0), slipped)
     assert [step.text for step in end.steps[1:]] == [
-        "Tom's pears = 7 + 5 = 12.",
         "Ann's pears = 7 + 2 = 9.",
+        "Tom's pears = 7 + 5 = 12.",
         "The difference = 12 - 9 = 3.",
         "The answer is 3.",
     ]
