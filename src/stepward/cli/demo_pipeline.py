@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,8 +180,10 @@ def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, s
         save_every=100,
         seed=settings.seed,
     )
-    with stages.stage("train"), progress("train", quiet=stages.quiet) as bar:
-        train(labelled["train"], labelled["dev"], config, out / "prm", on_step=lambda step: bar.reach(step.step, step.n_steps))
+    # In a thread of its own: OpenMP keeps a team of threads for every thread that ever computed, and slows all of them down when the teams
+    # outnumber the cores. The team of this one goes with it.
+    with stages.stage("train"), progress("train", quiet=stages.quiet) as bar, ThreadPoolExecutor(1) as alone:
+        alone.submit(train, labelled["train"], labelled["dev"], config, out / "prm", on_step=lambda step: bar.reach(step.step, step.n_steps)).result()
     model: RewardModel = JournaledRewardModel(load_reward_model(f"prm:{out / 'prm'}"), journal)
 
     # Search on problems that training never saw. The aggregation is chosen on the dev problems.
