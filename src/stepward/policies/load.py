@@ -8,7 +8,7 @@ from typing import Any
 from stepward.core import InputError, Policy
 
 TINY = Path(__file__).with_name("tiny")
-_TINY_ROWS = 256  # the model is small: many rows at once cost little memory and make larger matrix products
+_TINY_ROWS = 512  # the model is small: many rows at once cost little memory and make larger matrix products
 _FORMS = "tiny, scripted:grade-school, hf:FOLDER_OR_ID, http://HOST:PORT/v1 or https://HOST/v1 (with a model name)"
 
 
