@@ -41,6 +41,8 @@ def write_demo_report(result: DemoResult, path: Path) -> None:
                 f"It then chose among {n} solutions for each of {result.settings.n_test} test problems, of a split that training never draws from. "
                 f"Solutions are ranked by the {result.aggregation} of their step scores, an aggregation chosen on {result.settings.n_dev} dev problems. "
                 "Truth comes from the environment's oracle, which judges every step exactly.",
+                "The tiny policy was taught a misconception: it often adds where it should take away. Votes cannot mend that, a reward model can; with "
+                "a policy that errs only by chance the gain over majority vote would be much smaller (docs/methods.md).",
             ],
         ),
         Table(
