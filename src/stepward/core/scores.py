@@ -47,6 +47,7 @@ class StepScores:
 
     A reason that starts with "abstained" means that the model looked and would not judge; any other reason is a failure.
     `scale` says what the values are, `threshold` below which value a step counts as wrong. `source` describes what made them.
+    `aspects`: other values of each step by name, shape [S] each, NaN where unknown (ReasonEval's "redundancy", an ensemble's "std").
     """
 
     values: Floats
@@ -56,14 +57,19 @@ class StepScores:
     rationales: tuple[str | None, ...] = ()
     source: Mapping[str, Any] = field(default_factory=FrozenDict)
     usage: Usage = NO_USAGE
+    aspects: Mapping[str, Floats] = field(default_factory=FrozenDict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", frozen_floats(self.values))
+        object.__setattr__(self, "aspects", FrozenDict({name: frozen_floats(self.aspects[name]) for name in sorted(self.aspects)}))
         object.__setattr__(self, "reasons", check_reasons(self.values, self.reasons, "StepScores"))
         object.__setattr__(self, "rationales", tuple(self.rationales) or (None,) * len(self.values))
         object.__setattr__(self, "source", freeze(self.source))
         if len(self.rationales) != len(self.values):
             raise CountMismatch(f"StepScores: {len(self.values)} values but {len(self.rationales)} rationales")
+        for name, values in self.aspects.items():
+            if len(values) != len(self.values):
+                raise CountMismatch(f"StepScores: {len(self.values)} values but {len(values)} of aspect {name!r}")
         if self.scale == "probability" and bool(((self.values < 0.0) | (self.values > 1.0)).any()):
             raise InputError(f"StepScores on the probability scale must lie in [0, 1], got {self.values.tolist()}")
 
@@ -120,6 +126,7 @@ class StepScores:
             "rationales": list(self.rationales),
             "source": thaw(self.source),
             "usage": self.usage.to_record(),
+            "aspects": {name: nullable(values) for name, values in self.aspects.items()},
         }
 
     @classmethod
@@ -133,4 +140,5 @@ class StepScores:
             rationales=tuple(require(record, "rationales", (list, tuple))),
             source=require(record, "source", Mapping),
             usage=Usage.from_record(require(record, "usage", Mapping)),
+            aspects={name: np.array(values, dtype=np.float64) for name, values in record.get("aspects", {}).items()},
         )
