@@ -58,8 +58,8 @@ NO_USAGE = Usage()
 class Ledger:
     """Sums the usage of everything awaited inside `with metered() as ledger`; ledgers nest, and an inner cost counts in the outer too.
 
-    `usage` is what the results cost when they were made, the same on every rerun; `paid` is the part that this run really spent
-    (a result replayed from the journal adds to the first only).
+    `usage` is what the results cost when each is computed alone, the same on every rerun; `paid` is what this run really spent: nothing for a result
+    replayed from the journal, and without the tokens that a cache or another request of the batch spared, which it counts as cached.
     """
 
     def __init__(self, parent: Ledger | None = None) -> None:
@@ -76,14 +76,14 @@ class Ledger:
     def paid(self) -> Usage:
         return self._paid
 
-    def charge(self, usage: Usage, *, replayed: bool = False) -> None:
-        """Add a cost here and in every ledger around this one."""
+    def charge(self, usage: Usage, *, replayed: bool = False, paid: Usage | None = None) -> None:
+        """Add a cost here and in every ledger around this one; `paid` where it differs from `usage`."""
+        spent = NO_USAGE if replayed else usage if paid is None else paid
         ledger: Ledger | None = self
         while ledger is not None:
             with ledger._lock:
                 ledger._usage = ledger._usage + usage
-                if not replayed:
-                    ledger._paid = ledger._paid + usage
+                ledger._paid = ledger._paid + spent
             ledger = ledger._parent
 
 
@@ -101,8 +101,8 @@ def metered() -> Iterator[Ledger]:
         _current.reset(token)
 
 
-def charge(usage: Usage, *, replayed: bool = False) -> None:
+def charge(usage: Usage, *, replayed: bool = False, paid: Usage | None = None) -> None:
     """Charge the innermost open ledger; without one, nothing happens. Policies and reward models call this once a request."""
     ledger = _current.get()
     if ledger is not None:
-        ledger.charge(usage, replayed=replayed)
+        ledger.charge(usage, replayed=replayed, paid=paid)

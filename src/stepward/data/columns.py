@@ -49,7 +49,16 @@ _STEP = _noun(("text", _TEXT), ("separator", _TEXT), _json("action"), ("observat
 _STEPS = pa.list_(pa.struct(_STEP))
 _OUTCOME = _noun(("value", _REAL), ("answer", _TEXT), ("reason", _TEXT))
 _TRAJECTORY = _noun(("problem", pa.struct(_PROBLEM)), ("steps", _STEPS), ("finished", _FLAG), ("truncated", _FLAG), ("outcome", pa.struct(_OUTCOME)))
-_SCORES = _noun(("values", _REALS), ("reasons", _TEXTS), ("scale", _TEXT), ("threshold", _REAL), ("rationales", _TEXTS), _json("source"), ("usage", _USAGE))
+_SCORES = _noun(
+    ("values", _REALS),
+    ("reasons", _TEXTS),
+    ("scale", _TEXT),
+    ("threshold", _REAL),
+    ("rationales", _TEXTS),
+    _json("source"),
+    ("usage", _USAGE),
+    _json("aspects"),
+)
 _LABELS = _noun(
     ("values", _REALS), ("semantics", _TEXT), ("hard", pa.list_(_FLAG)), ("first_error", _WHOLE), ("reasons", _TEXTS), ("error_types", _TEXTS),
     ("rationales", _TEXTS), ("counts", pa.list_(pa.list_(_WHOLE))), _json("source"), ("usage", _USAGE),
