@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 from stepward.core import CountMismatch, Example, FormatError, InputError, RequestFailed, StepLabels, StepScores, Trajectory, Usage, aggregate
 from stepward.evaluation import (
     Fixed,
+    Own,
     ScoredItem,
     TunedOn,
+    choose_threshold,
     evaluate_processbench,
     evaluate_scored,
     evaluate_scores_file,
@@ -25,7 +28,6 @@ from stepward.evaluation import (
     read_score_rows,
     score_models,
     subset_name,
-    tune_threshold,
 )
 from stepward.search import argmax
 
@@ -173,21 +175,22 @@ def items(seed: int, n: int) -> list[ScoredItem]:
     return made
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_the_tuned_threshold_is_the_best_of_all(seed: int) -> None:
-    sample = items(seed, 25)
-    truth = [item.truth for item in sample]
-
-    def f1(threshold: float) -> float:
-        return first_error_metrics([item.scores.first_error(threshold) for item in sample], truth).f1
-
-    assert f1(tune_threshold(sample)) == pytest.approx(max(f1(threshold) for threshold in np.arange(-0.05, 1.2, 0.05)))
+def test_without_a_threshold_scores_are_judged_at_their_own() -> None:
+    sample = [replace(item, scores=replace(item.scores, threshold=0.3)) for item in items(4, 40)]
+    own = evaluate_scored({"s": sample})
+    assert own.threshold == 0.3
+    assert own.subsets["s"].predicted == evaluate_scored({"s": sample}, threshold=Fixed(value=0.3)).subsets["s"].predicted
+    assert own.subsets["s"].predicted != evaluate_scored({"s": sample}, threshold=Fixed()).subsets["s"].predicted
+    mixed = evaluate_scored({"s": sample, "other": items(5, 10)}, threshold=Own())
+    assert math.isnan(mixed.threshold)
+    assert mixed.to_json()["threshold"] is None
+    assert mixed.subsets["s"].predicted == own.subsets["s"].predicted
 
 
 def test_the_threshold_is_tuned_on_the_named_subset_only_and_the_result_says_so() -> None:
     subsets = {"a": items(1, 30), "b": items(2, 30)}
     result = evaluate_scored(subsets, threshold=TunedOn(subset="b"))
-    assert result.threshold == tune_threshold(subsets["b"])
+    assert result.threshold == choose_threshold(subsets["b"]).threshold
     record = result.to_json()
     assert [record["subsets"][name]["threshold_tuned_here"] for name in ("a", "b")] == [False, True]
     assert evaluate_scored(subsets, threshold=Fixed(value=result.threshold)).average_f1 == result.average_f1

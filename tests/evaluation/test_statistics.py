@@ -19,7 +19,7 @@ from stepward.evaluation import (
     paired_bootstrap,
     wilson,
 )
-from stepward.evaluation.processbench import f1_of_totals
+from stepward.evaluation.first_error import f1_of_totals
 
 
 def clustered(rng: np.random.Generator, n_clusters: int, per_cluster: int) -> tuple[np.ndarray, list[int]]:

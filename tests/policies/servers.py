@@ -20,6 +20,7 @@ class Server:
         self.behaviour = behaviour
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.keys: list[str | None] = []
+        self.gets: list[str] = []
         self.released = threading.Event()
         self.url = ""
 
@@ -30,12 +31,19 @@ def serving(behaviour: Behaviour) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 1 << 16  # headers and body in one packet
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.requests.append((self.path, body))
             state.keys.append(self.headers.get("Authorization"))
-            status, headers, text = state.behaviour(state, self.path, body)
+            self.answer(*state.behaviour(state, self.path, body))
+
+        def do_GET(self) -> None:
+            state.gets.append(self.path)
+            self.answer(*state.behaviour(state, self.path, {}))
+
+        def answer(self, status: int, headers: dict[str, str], text: str) -> None:
             data = text.encode()
             try:
                 self.send_response(status)

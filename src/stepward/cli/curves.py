@@ -10,12 +10,15 @@ import numpy as np
 import typer
 
 from stepward.cli.inputs import trajectories_from
-from stepward.cli.options import ConcurrencyOption, DeviceOption, JournalOption, JsonOption, LimitOption, ModelOption, SeedOption, SkipBadRows
+from stepward.cli.model_options import loads_models
+from stepward.cli.options import ConcurrencyOption, JournalOption, JsonOption, LimitOption, ModelOption, SeedOption, SkipBadRows
 from stepward.cli.output import print_json, print_table
 from stepward.cli.session import session
 from stepward.core import InputError, StepScores, Trajectory, check_aggregation
+from stepward.rewards.load import DEFAULT_LOAD, LoadOptions
 
 
+@loads_models
 def curves(
     model: ModelOption,
     data: Annotated[list[Path], typer.Option("--data", metavar="FILE", help="Graded solutions, e.g. of `stepward sample --n 16`. Repeatable.")],
@@ -28,7 +31,7 @@ def curves(
     ] = 1.0,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
+    load: LoadOptions = DEFAULT_LOAD,
     journal: JournalOption = None,
     concurrency: ConcurrencyOption = 256,
     skip_bad_rows: SkipBadRows = False,
@@ -48,7 +51,7 @@ def curves(
     trajectories = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows)
     if not any(trajectory.outcome is not None and trajectory.outcome.scored for trajectory in trajectories):
         raise InputError("the files hold no graded solutions; make some with `stepward sample --n 16 --out FILE`")
-    with session(journal, quiet=json, device=device) as work:
+    with session(journal, quiet=json, load=load) as work:
         scorer = work.model(model)
 
         def unscored(trajectory: Trajectory, reason: str) -> StepScores:

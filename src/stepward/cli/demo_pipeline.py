@@ -28,8 +28,9 @@ from stepward.environments.episode import solve
 from stepward.environments.grade_school import GradeSchool
 from stepward.evaluation.best_of_n import Curves, ProblemSamples, best_of_n
 from stepward.evaluation.calibration import Calibration, calibration
+from stepward.evaluation.first_error import ScoredItem
 from stepward.evaluation.labels import LabelQuality, label_quality
-from stepward.evaluation.processbench import ProcessBenchResult, ScoredItem, TunedOn, evaluate_scored
+from stepward.evaluation.processbench import OWN, ProcessBenchResult, TunedOn, evaluate_scored
 from stepward.evaluation.statistics import Estimate, difference_estimate, mean_estimate
 from stepward.labeling import ExactValue, MonteCarlo, OracleLabels
 from stepward.policies.load import load_policy, tiny_folder
@@ -208,7 +209,8 @@ def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, s
     # Evaluation against the oracle.
     truths = {split: [[run_label(oracle, t) for t in pool] for pool in banks[split]] for split in banks}
     items = {split: _items(banks[split], scores[split], truths[split]) for split in banks}
-    first_errors = evaluate_scored(items, threshold=TunedOn(subset="dev"), model=model.fingerprint, seed=settings.seed)
+    both_kinds = len({item.truth >= 0 for item in items["dev"]}) == 2  # a very small --limit may leave nothing to tune on
+    first_errors = evaluate_scored(items, threshold=TunedOn(subset="dev") if both_kinds else OWN, model=model.fingerprint, seed=settings.seed)
     quality = _exact_quality(settings, stages)
     given_first = [
         (e.labels.first_error if e.labels else None, run_label(oracle, e.trajectory).first_error, e.trajectory.problem.key) for e in labelled["train"]

@@ -81,7 +81,7 @@ def write_demo_report(result: DemoResult, path: Path) -> None:
                 ["error accuracy %", subset.error_accuracy],
                 ["correct accuracy %", subset.correct_accuracy],
                 ["F1 %", subset.f1],
-                ["threshold, tuned on dev", result.first_errors.threshold],
+                ["threshold, tuned on dev" if result.first_errors.tuned_on else "threshold, the model's own", result.first_errors.threshold],
                 ["solutions with an error", subset.n_error],
                 ["solutions without", subset.n_correct],
                 ["unscored", subset.n_unscored],

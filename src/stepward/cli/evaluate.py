@@ -11,8 +11,8 @@ import typer
 
 from stepward.cli.curves import curves
 from stepward.cli.inputs import examples_from
+from stepward.cli.model_options import loads_models
 from stepward.cli.options import (
-    DeviceOption,
     EnvironmentOption,
     JournalOption,
     JsonOption,
@@ -23,32 +23,36 @@ from stepward.cli.options import (
     SeedOption,
     SkipBadRows,
 )
-from stepward.cli.output import print_json, print_table
+from stepward.cli.output import print_json, print_table, shown
 from stepward.cli.session import journal_for, session
 from stepward.core import InputError, Labeler, StepLabels
 from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
-from stepward.evaluation.processbench import Fixed, ProcessBenchResult, Threshold, TunedOn, evaluate_processbench, subset_name
+from stepward.evaluation.processbench import OWN, Fixed, ProcessBenchResult, Threshold, TunedOn, evaluate_processbench, subset_name
 from stepward.evaluation.scores_file import evaluate_scores_file
+from stepward.rewards.load import DEFAULT_LOAD, LoadOptions
 
 evaluate = typer.Typer(help="Measure reward models and labels against known truth.", no_args_is_help=True, rich_markup_mode="markdown")
 
 
 @evaluate.command()
+@loads_models
 def processbench(
     model: OptionalModel = None,
     data: Annotated[list[Path] | None, typer.Option("--data", metavar="FILE", help="Labelled solutions; each file is a subset. Repeatable.")] = None,
     more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files of --data.")] = None,
     scores: Annotated[Path | None, typer.Option("--scores", metavar="FILE", help="Scores that exist already, instead of --model and --data.")] = None,
     scores_model: Annotated[str | None, typer.Option("--scores-model", metavar="NAME", help="Whose scores in that file.")] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="A step is wrong below this score (default 0.5).")] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="A step is wrong below this score. Default: the model's own threshold; 0.5 for --scores.")
+    ] = None,
     tune_on: Annotated[
         str | None, typer.Option("--tune-on", metavar="SUBSET", help="Choose the threshold with the best F1 on this subset, keep it for all.")
     ] = None,
     out: OutOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
+    load: LoadOptions = DEFAULT_LOAD,
     journal: JournalOption = None,
     skip_bad_rows: SkipBadRows = False,
     json: JsonOption = False,
@@ -63,7 +67,7 @@ def processbench(
     """
     if threshold is not None and tune_on is not None:
         raise InputError("give either --threshold or --tune-on, not both")
-    rule: Threshold = TunedOn(subset=tune_on) if tune_on is not None else Fixed(value=0.5 if threshold is None else threshold)
+    rule: Threshold = TunedOn(subset=tune_on) if tune_on is not None else OWN if threshold is None else Fixed(value=threshold)
     files = [*(data or []), *(more or [])]
     if scores is not None:
         if model is not None or data or journal is not None or limit is not None or skip_bad_rows:
@@ -76,7 +80,7 @@ def processbench(
         if len(set(names)) < len(names):
             raise InputError(f"each file is a subset named after it, but the names {', '.join(names)} are not distinct; rename a file")
         subsets = {name: examples_from([path], limit=limit, skip_bad_rows=skip_bad_rows) for name, path in zip(names, files, strict=True)}
-        with session(journal_for(out, journal), quiet=json, device=device) as work:
+        with session(journal_for(out, journal), quiet=json, load=load) as work:
             scorer = work.model(model)
             with progress("score", total=sum(map(len, subsets.values())), quiet=json) as bar:
                 result = run_sync(evaluate_processbench(scorer, subsets, threshold=rule, on_scored=bar.advance, seed=seed))
@@ -90,8 +94,8 @@ def processbench(
     for name, subset in result.subsets.items():
         m, f1 = subset.metrics, subset.intervals["f1"]
         rows.append([name, m.error_accuracy, m.correct_accuracy, m.f1, f"{f1.low:.1f} to {f1.high:.1f}", m.n_error, m.n_correct, m.n_unscored])
-    how = "fixed" if result.tuned_on is None else f"tuned on {result.tuned_on}"
-    print_table(f"{result.model}: threshold {result.threshold:.4g} ({how}), average F1 {result.average_f1:.1f} %", columns, rows)
+    how = "the model's own" if rule is OWN else f"tuned on {tune_on}" if tune_on is not None else "fixed"
+    print_table(f"{result.model}: threshold {shown(result.threshold)} ({how}), average F1 {result.average_f1:.1f} %", columns, rows)
 
 
 def _write_items(result: ProcessBenchResult, out: Path) -> None:

@@ -29,6 +29,7 @@ from stepward.core import Environment, Example, Policy, Problem, Sampling, Traje
 from stepward.data.load import check_format, write_examples
 from stepward.environments.episode import solve
 from stepward.labeling.load import failed_labels, load_labeler
+from stepward.rewards.load import LoadOptions
 
 
 def label(
@@ -67,7 +68,7 @@ def label(
         check_out(out)
     given = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows) if data else None
     n_unsolved = 0
-    with metered() as ledger, session(journal_for(out, journal), quiet=json, device=device) as work:
+    with metered() as ledger, session(journal_for(out, journal), quiet=json, load=LoadOptions(device=device)) as work:
         world = work.environment(environment)
         writer, grading = work.policy(policy, model_name), work.grading(world)
         if given is not None:

@@ -45,21 +45,27 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_show_vers
 
 
 def _register() -> None:
+    from stepward.cli.calibrate import calibrate
     from stepward.cli.check import check
     from stepward.cli.demo import demo
     from stepward.cli.doctor import doctor
     from stepward.cli.evaluate import evaluate
     from stepward.cli.label import label
+    from stepward.cli.parity import parity
     from stepward.cli.report import report
     from stepward.cli.sample import sample
     from stepward.cli.score import score
     from stepward.cli.search import search
+    from stepward.cli.serve import serve
     from stepward.cli.train import train
 
     verbs: list[Callable[..., None]] = [demo, check, sample, label, train, score, search]
     for verb in verbs:
         app.command()(verb)
     app.add_typer(evaluate, name="eval")
+    app.command()(calibrate)
+    app.command()(parity)
+    app.command()(serve)
     app.command()(report)
     app.command()(doctor)
 

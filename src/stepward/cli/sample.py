@@ -28,6 +28,7 @@ from stepward.cli.session import journal_for, session, spent, tokens, why_missin
 from stepward.core import Problem, Sampling, Trajectory
 from stepward.data.store import write_records
 from stepward.environments.episode import solve
+from stepward.rewards.load import LoadOptions
 
 
 def sample(
@@ -54,7 +55,7 @@ def sample(
     Example: stepward sample --policy tiny --environment grade-school:easy --limit 20 --n 4 --out samples.jsonl
     """
     check_out(out)
-    with session(journal_for(out, journal), quiet=json, device=device) as work:
+    with session(journal_for(out, journal), quiet=json, load=LoadOptions(device=device)) as work:
         world = work.environment(environment)
         writer, grading = work.policy(policy, model_name), work.grading(world)
         problems = problems_from(data or [], world, seed=seed, split=split, limit=limit, skip_bad_rows=skip_bad_rows)

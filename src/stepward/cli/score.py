@@ -9,13 +9,16 @@ import typer
 
 from stepward.api import as_trajectory
 from stepward.cli.inputs import check_out, trajectories_from
-from stepward.cli.options import ConcurrencyOption, DeviceOption, JournalOption, JsonOption, LimitOption, ModelOption, OutOption, SkipBadRows
+from stepward.cli.model_options import loads_models
+from stepward.cli.options import ConcurrencyOption, JournalOption, JsonOption, LimitOption, ModelOption, OutOption, SkipBadRows
 from stepward.cli.output import print_json, print_table, shown
 from stepward.cli.session import journal_for, session, spent, tokens, why_missing
 from stepward.core import InputError, StepScores, Trajectory, check_aggregation
 from stepward.data.store import write_records
+from stepward.rewards.load import DEFAULT_LOAD, LoadOptions
 
 
+@loads_models
 def score(
     model: ModelOption,
     data: Annotated[list[Path] | None, typer.Option("--data", metavar="FILE", help="Trajectories or examples to score.")] = None,
@@ -26,7 +29,7 @@ def score(
     ] = "min",
     out: OutOption = None,
     limit: LimitOption = None,
-    device: DeviceOption = "cpu",
+    load: LoadOptions = DEFAULT_LOAD,
     journal: JournalOption = None,
     concurrency: ConcurrencyOption = 256,
     skip_bad_rows: SkipBadRows = False,
@@ -42,7 +45,7 @@ def score(
     check_aggregation(aggregation)
     if data and (problem is not None or solution is not None):
         raise InputError("give either --data, or --problem with --solution, not both")
-    with session(journal_for(out, journal), quiet=json, device=device) as work:
+    with session(journal_for(out, journal), quiet=json, load=load) as work:
         scorer = work.model(model)
         if data:
             trajectories = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows)

@@ -8,9 +8,9 @@ from typing import Annotated, cast
 import typer
 
 from stepward.cli.inputs import check_out, problems_from
+from stepward.cli.model_options import loads_models
 from stepward.cli.options import (
     ConcurrencyOption,
-    DeviceOption,
     EnvironmentOption,
     JournalOption,
     JsonOption,
@@ -29,9 +29,11 @@ from stepward.cli.session import journal_for, session, spent, tokens, why_missin
 from stepward.core import Aggregation, Outcome, Sampling, SearchResult, Tree
 from stepward.data.store import write_records
 from stepward.evaluation.statistics import mean_estimate
+from stepward.rewards.load import DEFAULT_LOAD, LoadOptions
 from stepward.search.load import load_search
 
 
+@loads_models
 def search(
     policy: PolicyOption = "tiny",
     model: OptionalModel = None,
@@ -49,7 +51,7 @@ def search(
     limit: LimitOption = None,
     temperature: TemperatureOption = 1.0,
     model_name: ModelName = None,
-    device: DeviceOption = "cpu",
+    load: LoadOptions = DEFAULT_LOAD,
     journal: JournalOption = None,
     concurrency: ConcurrencyOption = 64,
     skip_bad_rows: SkipBadRows = False,
@@ -63,7 +65,7 @@ def search(
     """
     sampling = Sampling(temperature=temperature, seed=seed)
     check_out(out)
-    with session(journal_for(out, journal), quiet=json, device=device) as work:
+    with session(journal_for(out, journal), quiet=json, load=load) as work:
         world = work.environment(environment)
         grading = work.grading(world)
         strategy_made = load_search(

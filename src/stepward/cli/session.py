@@ -19,7 +19,7 @@ from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
 from stepward.environments.load import load_environment
 from stepward.policies.load import load_policy
-from stepward.rewards.load import load_reward_model
+from stepward.rewards.load import DEFAULT_LOAD, LoadOptions, load_reward_model
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,15 +31,15 @@ class Session:
 
     journal: Journal | None
     quiet: bool = False
-    device: str = "cpu"
+    load: LoadOptions = DEFAULT_LOAD
 
     def policy(self, spec: str, model_name: str | None = None) -> Policy:
-        options = {"device": self.device} if spec == "tiny" or spec.startswith("hf:") else {}  # the others have no weights here
+        options = {"device": self.load.device} if spec == "tiny" or spec.startswith("hf:") else {}  # the others have no weights here
         policy = load_policy(spec, model_name=model_name, **options)
         return policy if self.journal is None else JournaledPolicy(policy, self.journal)
 
     def model(self, spec: str) -> RewardModel:
-        model = load_reward_model(spec, device=self.device)
+        model = load_reward_model(spec, self.load)
         return model if self.journal is None else JournaledRewardModel(model, self.journal)
 
     def environment(self, spec: str) -> Environment:
@@ -70,15 +70,15 @@ class Session:
 
 
 @contextmanager
-def session(journal: Path | None, *, quiet: bool = False, device: str = "cpu") -> Iterator[Session]:
-    """A session with the journal at this path (None: without one), closed at the end. `device` is where models with weights run."""
+def session(journal: Path | None, *, quiet: bool = False, load: LoadOptions = DEFAULT_LOAD) -> Iterator[Session]:
+    """A session with the journal at this path (None: without one), closed at the end. `load`: how models with weights are loaded, and where they run."""
     if journal is None:
-        yield Session(None, quiet, device)
+        yield Session(None, quiet, load)
         return
     journal.parent.mkdir(parents=True, exist_ok=True)
     opened = Journal(journal)
     try:
-        yield Session(opened, quiet, device)
+        yield Session(opened, quiet, load)
     finally:
         opened.close()
 

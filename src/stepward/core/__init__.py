@@ -17,7 +17,7 @@ from stepward.core.example import Example
 from stepward.core.labels import NO_ERROR, Count, Semantics, StepLabels, first_bad
 from stepward.core.outcome import Outcome
 from stepward.core.problem import Problem
-from stepward.core.protocols import DEFAULT_SAMPLING, Environment, Granularity, Labeler, LogprobPolicy, Policy, RewardModel, Search, TokenLogprobs
+from stepward.core.protocols import DEFAULT_SAMPLING, ChoicePolicy, Environment, Granularity, Labeler, LogprobPolicy, Policy, RewardModel, Search, TokenLogprobs
 from stepward.core.record import SCHEMA_VERSION, FrozenDict, canonical_json, content_hash, from_record
 from stepward.core.result import SearchResult
 from stepward.core.sampling import Sampling, Until
@@ -25,12 +25,13 @@ from stepward.core.scores import ABSTAINED, Scale, StepScores
 from stepward.core.step import Step
 from stepward.core.trajectory import Trajectory
 from stepward.core.tree import Node, Tree, top
-from stepward.core.usage import Ledger, Usage, charge, metered
+from stepward.core.usage import Ledger, Usage, charge, metered, metered_as_reward
 
 __all__ = [
-    "ABSTAINED", "AGGREGATIONS", "DEFAULT_SAMPLING", "FAILURES", "NO_ERROR", "SCHEMA_VERSION", "Aggregation", "ContextOverflow", "Count", "CountMismatch",
-    "Environment", "Example", "Floats", "FormatError", "FrozenDict", "Granularity", "InputError", "Labeler", "Ledger", "LogprobPolicy", "MissingExtra",
-    "Node", "Outcome", "Policy", "Problem", "RequestFailed", "RequestRetryable", "RewardModel", "Sampling", "Scale", "Search", "SearchResult",
-    "Semantics", "Step", "StepLabels", "StepScores", "StepwardError", "StopRun", "TokenLogprobs", "Trajectory", "Tree", "Until", "Usage", "aggregate",
-    "canonical_json", "charge", "check_aggregation", "content_hash", "first_bad", "from_record", "metered", "top",
+    "ABSTAINED", "AGGREGATIONS", "DEFAULT_SAMPLING", "FAILURES", "NO_ERROR", "SCHEMA_VERSION", "Aggregation", "ChoicePolicy", "ContextOverflow",
+    "Count", "CountMismatch", "Environment", "Example", "Floats", "FormatError", "FrozenDict", "Granularity", "InputError", "Labeler", "Ledger",
+    "LogprobPolicy", "MissingExtra", "Node", "Outcome", "Policy", "Problem", "RequestFailed", "RequestRetryable", "RewardModel", "Sampling", "Scale",
+    "Search", "SearchResult", "Semantics", "Step", "StepLabels", "StepScores", "StepwardError", "StopRun", "TokenLogprobs", "Trajectory", "Tree",
+    "Until", "Usage", "aggregate", "canonical_json", "charge", "check_aggregation", "content_hash", "first_bad", "from_record", "metered",
+    "metered_as_reward", "top",
 ]  # fmt: skip

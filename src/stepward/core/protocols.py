@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -49,6 +50,16 @@ class LogprobPolicy(Policy, Protocol):
     """A policy that can also tell the probability of given text."""
 
     async def logprobs(self, trajectory: Trajectory) -> TokenLogprobs: ...
+
+
+@runtime_checkable
+class ChoicePolicy(Policy, Protocol):
+    """A policy that can tell how likely each of a few texts is as the next thing that it writes, without the probability of any other text.
+
+    One natural-log probability a choice, of the model's own distribution (temperature 1); NaN for all of them where the backend does not tell.
+    """
+
+    async def choice_logprobs(self, prefix: Trajectory, choices: Sequence[str]) -> tuple[float, ...]: ...
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from stepward.core.errors import FormatError
@@ -34,6 +34,18 @@ class Usage:
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in _FIELDS)
+
+    def as_reward(self) -> Usage:
+        """The same cost with a policy's tokens counted as a reward model's: written, prefill and cached each under its `reward_` name."""
+        return replace(
+            self,
+            policy_tokens=0,
+            policy_prefill=0,
+            policy_cached=0,
+            reward_written=self.reward_written + self.policy_tokens,
+            reward_tokens=self.reward_tokens + self.policy_prefill,
+            reward_cached=self.reward_cached + self.policy_cached,
+        )
 
     @staticmethod
     def total(usages: Iterable[Usage]) -> Usage:
@@ -99,6 +111,21 @@ def metered() -> Iterator[Ledger]:
         yield ledger
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def metered_as_reward() -> Iterator[Ledger]:
+    """Meter the body by itself and charge it outside as a reward model's cost (`Usage.as_reward`), also when it raises.
+
+    For reward models that ask a policy: the policy charges its tokens as a policy's, whoever asks. The ledger holds them as charged.
+    """
+    ledger = Ledger()
+    token = _current.set(ledger)
+    try:
+        yield ledger
+    finally:
+        _current.reset(token)
+        charge(ledger.usage.as_reward(), paid=ledger.paid.as_reward())
 
 
 def charge(usage: Usage, *, replayed: bool = False, paid: Usage | None = None) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from stepward.core import FormatError, InputError, StepScores
 from stepward.core.record import require
 from stepward.data.rows import Row, read_rows
-from stepward.evaluation.processbench import AT_ONE_HALF, ProcessBenchResult, ScoredItem, Threshold, evaluate_scored, subset_name
+from stepward.evaluation.first_error import ScoredItem
+from stepward.evaluation.processbench import OWN, ProcessBenchResult, Threshold, evaluate_scored, subset_name
 
 UNSCORED = "null in the score file"
 
@@ -60,8 +61,8 @@ def score_models(rows: Sequence[ScoreRow]) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*(set(row.scores) for row in rows))))
 
 
-def evaluate_scores_file(paths: str | Path | Sequence[str | Path], model_name: str, threshold: Threshold = AT_ONE_HALF, *, seed: int = 0) -> ProcessBenchResult:
-    """ProcessBench metrics of one model's scores in one or more files; a file's rows name their subset in `split`.
+def evaluate_scores_file(paths: str | Path | Sequence[str | Path], model_name: str, threshold: Threshold = OWN, *, seed: int = 0) -> ProcessBenchResult:
+    """ProcessBench metrics of one model's scores in one or more files; a file's rows name their subset in `split`. Files tell no threshold of their own: 0.5.
 
     Raises: InputError for an unknown model name (the message lists the known ones), FormatError for a malformed row.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -10,11 +11,13 @@ from stepward.core.protocols import DEFAULT_SAMPLING
 from stepward.engine.retry import Retry
 from stepward.policies.openai.choice import Choice, read_choices, read_usage, tokens_until
 from stepward.policies.openai.connection import Connection, NoSuchEndpoint
+from stepward.policies.openai.top_logprobs import choices_among, read_top_logprobs
 from stepward.policies.sampler.steps import cut_step
 
 Api = Literal["auto", "completions", "chat"]
 Turn = Literal["flags", "prefill", "none"]
 Stopping = Literal["auto", "server", "cut"]
+_TOP_LOGPROBS = 20  # what vLLM, SGLang and OpenAI's chat give at most unless configured otherwise
 
 
 class HttpPolicy:
@@ -116,6 +119,20 @@ class HttpPolicy:
             charge(Usage.total(usages))
         return [self._trajectory(prefix, choice, until=until, sampling=sampling) for choice in choices]
 
+    async def choice_logprobs(self, prefix: Trajectory, choices: Sequence[str]) -> tuple[float, ...]:
+        """Natural-log probability of every choice right after an open prefix, from the server's likeliest next tokens; see `choices_among`.
+
+        NaN for all where the server lists none of them. Usage: one token written.
+
+        Raises: InputError for an ended prefix; ContextOverflow; RequestFailed when the server could not be used.
+        """
+        if prefix.ended:
+            raise InputError("cannot continue a trajectory that has ended; use prefix(k) to go back to an open one")
+        settings = self._settings(1, limit=1, stop=False, sampling=DEFAULT_SAMPLING, draw=0)
+        answer = await self._ask(prefix, "", settings, top_logprobs=_TOP_LOGPROBS)
+        charge(read_usage(answer))
+        return choices_among(read_top_logprobs(answer), choices)
+
     async def _choices(
         self, prefix: Trajectory, n: int, *, limit: int, stop: bool, sampling: Sampling, draw: int, usages: list[Usage], extra: str = ""
     ) -> list[Choice]:
@@ -138,13 +155,13 @@ class HttpPolicy:
             settings["stop"] = [self.separator]
         return settings
 
-    async def _ask(self, prefix: Trajectory, extra: str, settings: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, prefix: Trajectory, extra: str, settings: dict[str, Any], *, top_logprobs: int = 0) -> dict[str, Any]:
         written = _written(prefix, self.separator) + extra
         key = content_hash(prefix.key, str(settings["seed"]))
         if self._api != "chat":
             body = settings | {"prompt": prefix.problem.prompt + "\n" + written}
-            if self._logprobs == "sampled":
-                body["logprobs"] = 1
+            if top_logprobs or self._logprobs == "sampled":
+                body["logprobs"] = top_logprobs or 1
             try:
                 answer = await self._connection.post("completions", body, key=key)
             except NoSuchEndpoint:
@@ -153,16 +170,18 @@ class HttpPolicy:
             else:
                 self._api = "completions"
                 return answer
-        answer = await self._connection.post("chat/completions", self._chat_body(prefix, written, settings), key=key)
+        answer = await self._connection.post("chat/completions", self._chat_body(prefix, written, settings, top_logprobs), key=key)
         self._api = "chat"
         return answer
 
-    def _chat_body(self, prefix: Trajectory, written: str, settings: dict[str, Any]) -> dict[str, Any]:
+    def _chat_body(self, prefix: Trajectory, written: str, settings: dict[str, Any], top_logprobs: int) -> dict[str, Any]:
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": prefix.problem.prompt})
         body = settings | {"messages": messages}
-        if self._logprobs == "sampled":
+        if top_logprobs or self._logprobs == "sampled":
             body["logprobs"] = True
+        if top_logprobs:
+            body["top_logprobs"] = top_logprobs
         if written:
             if self._turn == "none":
                 raise InputError(
@@ -180,7 +199,7 @@ class HttpPolicy:
             return choice
         lead = choice.text + self.separator
         rest = await self._choices(prefix, 1, limit=limit, stop=False, sampling=sampling, draw=draw, usages=usages, extra=lead)
-        return replace(rest[0], text=lead + rest[0].text, stop=None, pieces=(), logprobs=())
+        return replace(rest[0], text=lead + rest[0].text, stop=None, starts=(), logprobs=())
 
     def _trajectory(self, prefix: Trajectory, choice: Choice, *, until: Until, sampling: Sampling) -> Trajectory:
         """The prefix with the steps of what was written."""
@@ -207,14 +226,14 @@ class HttpPolicy:
 
     def _step(self, choice: Choice, text: str, separator: str, start: int, end: int, sampling: Sampling) -> tuple[Step, bool]:
         """The step at these characters with its tokens' count and log-probability, cut where it has too many tokens."""
-        if not choice.pieces:
-            return Step(text, separator), False
+        if not choice.starts:
+            whole = bool(choice.logprobs) and start == 0 and end >= len(choice.text)
+            return Step(text, separator, n_tokens=len(choice.logprobs), logprob=sum(choice.logprobs)) if whole else Step(text, separator), False
         first, last = tokens_until(choice, start), tokens_until(choice, end)
         overlong = last - first > sampling.max_step_tokens
         if overlong:
             last = first + sampling.max_step_tokens
-            written = "".join(choice.pieces[:last])[start:]
-            text, separator = (written, "")
+            text, separator = choice.text[start : choice.starts[last]], ""
         return Step(text, separator, n_tokens=last - first, logprob=sum(choice.logprobs[first:last])), overlong
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from stepward.core import ContextOverflow, InputError, Problem, Sampling, Step, TokenLogprobs, Trajectory, Until, Usage, charge, content_hash
 from stepward.core.protocols import DEFAULT_SAMPLING
+from stepward.engine.reader.query import Query, Reading
 from stepward.policies.checkpoint import first_line, load_tokenizer, quiet_transformers
 from stepward.policies.sampler.choose import choose_decoder
+from stepward.policies.sampler.likelihood import ENTROPY, LOGPROB, Likelihood, likelihood_of
 from stepward.policies.sampler.pool import Pool
-from stepward.policies.sampler.recompute import all_logits
-from stepward.policies.sampler.rendering import Continuation, Rendering, Template
+from stepward.policies.sampler.rendering import Continuation, Rendered, Rendering, Template
 from stepward.policies.sampler.request import Draw, Request
 from stepward.policies.sampler.weights import active_parameters, attention_flops, context_length, weights_fingerprint
-from stepward.policies.sampler.worker import Reading, Worker
+from stepward.policies.sampler.worker import Worker
 
 _DEFAULT_SEPARATOR = "\n\n"
-_LOGITS_PER_PASS = 1 << 26  # numbers; bounds the memory of reading log-probabilities
 
 
 class LocalPolicy:
@@ -34,7 +37,8 @@ class LocalPolicy:
     token holds beyond that belongs to the next step (Until.END) or is dropped and written anew (Until.STEP). End of text finishes the trajectory;
     `max_step_tokens`, `max_tokens`, `max_steps` and the model's context truncate it. When end of text comes first thing after a separator, no
     empty step is added: the prefix is returned finished. `Step.n_tokens` and `Step.logprob` include separator and end of text; the log-probability
-    is that of the distribution drawn from, after temperature, top-k and top-p (0 for greedy). `logprobs` gives the model's own.
+    is that of the distribution drawn from, after temperature, top-k and top-p (0 for greedy). `logprobs`, `choice_logprobs` and `entropies` read the
+    model's own; they go through `engine.reader`, which computes prefixes that requests share once, also across requests, and makes no table of logits.
 
     Prefixes are tokenised step by step from their text (continuation "text"), so that a sample is a function of the text alone: a journalled run that
     is resumed in another process draws what it would have drawn. With "ids" a prefix that was sampled here is continued from the very ids that were
@@ -43,7 +47,8 @@ class LocalPolicy:
     Samples do not depend on what else is running, floating-point ties aside: draw d of a prefix uses noise of (seed, prefix key, d, position).
 
     Usage: a request with draw 0 pays for its prefix as prefill, every other draw of that prefix counts it as cached, whichever came first; so that
-    costs are the same in every run. FLOPs = 2 x parameters (input embedding excluded) x tokens, plus attention.
+    costs are the same in every run. What is read pays for all of its tokens, and in `Ledger.paid` for those that nothing had computed before. FLOPs = 2 x
+    parameters (input embedding excluded) x tokens, plus attention.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class LocalPolicy:
         self._folder = folder
         self._max_rows, self._prefix_bytes, self._prefill_tokens = max_rows, prefix_bytes, prefill_tokens
         self._parameters = active_parameters(model)
+        self._likelihood: Likelihood | None = None  # made and used in the worker's thread
         self._worker = Worker(self._make_pool, self._read)
 
     @classmethod
@@ -95,7 +101,8 @@ class LocalPolicy:
         prefill_tokens: int = 4096,
         revision: str | None = None,
     ) -> Self:
-        """Load a folder or hub id. `dtype` None: float32 on the CPU, the checkpoint's own elsewhere. `prefix_bytes` bounds what is kept of computed prefixes.
+        """Load a folder or hub id. `dtype` None: float32 on the CPU, the checkpoint's own elsewhere. `prefix_bytes` bounds what is kept of computed prefixes,
+        in sampling and in reading each.
 
         Raises: InputError where there is no such model, or its files lack some of the weights that write text.
         """
@@ -178,15 +185,42 @@ class LocalPolicy:
         self._check_room(len(ids) + len(closing) - 1, trajectory)
         if not trajectory.steps:
             return TokenLogprobs(())
-        flat = await self._worker.read(Reading(ids=ids + closing, start=len(rendered.prompt)))
-        steps, at = [], 0
-        for step, observed in zip(rendered.steps, rendered.observed, strict=True):
-            steps.append(tuple(flat[at : at + len(step) - observed]))
-            at += len(step)
-        steps[-1] += tuple(flat[at:])
-        n_read = len(ids) + len(closing)
-        charge(Usage(policy_prefill=n_read, calls=1, flops=self._flops(0, n_read)))
-        return TokenLogprobs(tuple(steps))
+        [reading] = await self._worker.read(_query(ids + closing, len(rendered.prompt)))
+        self._charge([reading], len(ids) + len(closing), [0])
+        flat = reading.values[:, LOGPROB].tolist()
+        steps = _by_step(rendered, flat)
+        return TokenLogprobs((*steps[:-1], steps[-1] + tuple(flat[len(ids) - len(rendered.prompt) :])))
+
+    async def choice_logprobs(self, prefix: Trajectory, choices: Sequence[str]) -> tuple[float, ...]:
+        """Natural-log probability of every choice right after an open prefix: the sum over its tokens, as `logprobs` has it. The prefix is read once.
+
+        Raises: InputError for an ended prefix; ContextOverflow where the prefix and a choice do not fit; RequestFailed when the model fails.
+        """
+        if prefix.ended:
+            raise InputError("cannot continue a trajectory that has ended; use prefix(k) to go back to an open one")
+        ids = self.rendering.render(prefix).ids
+        texts = [self.rendering.encode(choice) for choice in choices]
+        self._check_room(len(ids) + max(map(len, texts), default=0) - 1, prefix)
+        if not texts:
+            return ()
+        readings = await self._worker.read(*(_query(ids + text, len(ids)) for text in texts))
+        self._charge(readings, len(ids), [len(text) for text in texts])
+        return tuple(math.fsum(reading.values[:, LOGPROB]) for reading in readings)
+
+    async def entropies(self, trajectory: Trajectory) -> tuple[tuple[float, ...], ...]:
+        """H = -sum_v p(v) log p(v) (nats) of the model's own distribution (temperature 1) before every token of the steps, one tuple a step.
+
+        Observations are read and not counted; nor is the end of text.
+
+        Raises: ContextOverflow for a trajectory longer than the model's context; RequestFailed when the model fails.
+        """
+        rendered = self.rendering.render(trajectory)
+        self._check_room(len(rendered.ids) - 1, trajectory)
+        if len(rendered.ids) == len(rendered.prompt):
+            return ((),) * len(trajectory)
+        [reading] = await self._worker.read(_query(rendered.ids, len(rendered.prompt)))
+        self._charge([reading], len(rendered.ids), [0])
+        return _by_step(rendered, reading.values[:, ENTROPY].tolist())
 
     def prompt_tokens(self, problem: Problem) -> tuple[int, ...]:
         """The ids that the model reads before the first step."""
@@ -200,21 +234,10 @@ class LocalPolicy:
         decoder = choose_decoder(self.model, prefix_bytes=self._prefix_bytes, prefill_tokens=self._prefill_tokens)
         return Pool(decoder, self.rendering, max_rows=self._max_rows)
 
-    def _read(self, readings: Any) -> list[list[float]]:
-        n_vocabulary = int(self.model.config.get_text_config().vocab_size)
-        budget = max(1, min(self._prefill_tokens, _LOGITS_PER_PASS // n_vocabulary))
-        order = sorted(range(len(readings)), key=lambda index: len(readings[index].ids))
-        results: list[list[float]] = [[] for _ in readings]
-        while order:
-            batch = [order.pop()]
-            while order and (len(batch) + 1) * len(readings[batch[0]].ids) <= budget:
-                batch.append(order.pop())
-            rows = [readings[index].ids for index in batch]
-            for index, ids, logits in zip(batch, rows, all_logits(self.model, rows, self.model.device), strict=True):
-                start = readings[index].start
-                targets = torch.tensor(ids[start:], device=logits.device)[:, None]
-                results[index] = logits[start - 1 : -1].log_softmax(-1).gather(-1, targets)[:, 0].tolist()
-        return results
+    def _read(self, queries: Sequence[Query]) -> list[Reading]:
+        if self._likelihood is None:
+            self._likelihood = likelihood_of(self.model, cache_bytes=self._prefix_bytes, max_batch_tokens=self._prefill_tokens)
+        return self._likelihood(queries)
 
     def _closing(self, trajectory: Trajectory) -> tuple[int, ...]:
         """The end of text that a finished trajectory's policy wrote last."""
@@ -246,12 +269,34 @@ class LocalPolicy:
     def _flops(self, start: int, end: int) -> int:
         return 2 * self._parameters * (end - start) + attention_flops(self.model, start, end)
 
+    def _charge(self, readings: Sequence[Reading], n_shared: int, n_more: Sequence[int]) -> None:
+        """For one request that reads `n_shared` tokens once and, after them, `n_more` tokens in each reading."""
+        flops = self._flops(0, n_shared) + sum(self._flops(n_shared, n_shared + n) for n in n_more)
+        usage = Usage(policy_prefill=n_shared + sum(n_more), calls=1, flops=flops)
+        n_computed = sum(reading.n_computed for reading in readings)
+        spent = sum(self._flops(reading.n_cached, reading.n_cached + reading.n_computed) for reading in readings)
+        charge(usage, paid=Usage(policy_prefill=n_computed, policy_cached=max(0, usage.policy_prefill - n_computed), calls=1, flops=spent))
+
     def _usage(self, request: Request, draws: list[Draw]) -> Usage:
         n_prefix = len(request.ids)
         paid = n_prefix if request.draw == 0 else 0
         flops = self._flops(0, paid) + sum(self._flops(n_prefix, n_prefix + draw.n_tokens) for draw in draws)
         written = sum(draw.n_tokens for draw in draws)
         return Usage(policy_tokens=written, policy_prefill=paid, policy_cached=request.n * n_prefix - paid, calls=1, flops=flops)
+
+
+def _query(ids: tuple[int, ...], start: int) -> Query:
+    """To be read from `start` on."""
+    return Query(np.array(ids, dtype=np.int64), np.arange(start, len(ids)))
+
+
+def _by_step(rendered: Rendered, numbers: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+    """Numbers of the tokens behind the prompt as one tuple a step, without those of observations."""
+    steps, at = [], 0
+    for step, observed in zip(rendered.steps, rendered.observed, strict=True):
+        steps.append(tuple(numbers[at : at + len(step) - observed]))
+        at += len(step)
+    return tuple(steps)
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -1,4 +1,5 @@
-"""Checkpoints: transformers token classifiers and their tokenizers from a folder or hub id, with what was missing in them. Scoring is elsewhere."""
+"""Checkpoints to train from: transformers token classifiers and their tokenizers, with what was missing in them; and fingerprints. Loading a model in order
+to score with it is in `loading`."""
 
 from __future__ import annotations
 
@@ -60,7 +61,11 @@ def fingerprint(model: Any, tokenizer: Any, convention: Convention) -> str:
     """32 hex digits that name weights, config, tokenizer and convention: equal fingerprints mean equal scores on one machine."""
     from stepward.policies.sampler.weights import weights_fingerprint
 
+    return content_hash(weights_fingerprint(model, None), frame_fingerprint(tokenizer, convention))
+
+
+def frame_fingerprint(tokenizer: Any, convention: Convention) -> str:
+    """Names how text becomes ids and numbers become scores: tokenizer, chat template and convention."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else canonical_json(tokenizer.get_vocab())
-    frame = canonical_json([tokenizer.bos_token_id, tokenizer.chat_template, convention.to_json()])
-    return content_hash(weights_fingerprint(model, None), vocabulary, frame)
+    return content_hash(vocabulary, canonical_json([tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.chat_template, convention.to_json()]))

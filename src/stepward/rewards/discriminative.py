@@ -1,116 +1,171 @@
-"""DiscriminativeModel: step scores from a two-class head on a transformer. Encoding, readout and loading are in their own files."""
+"""DiscriminativeModel: step scores from one pass of a transformer, for every family whose convention says how. Encoding, heads and loading have their own
+files."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from stepward.core import CountMismatch, Granularity, InputError, Scale, StepScores, Trajectory, Usage, charge
+from stepward.core import CountMismatch, Granularity, InputError, Scale, StepScores, Trajectory, Usage, charge, content_hash
 from stepward.engine.batching import Batcher
-from stepward.policies.sampler.weights import context_length
-from stepward.rewards.checkpoint import fingerprint, load_checkpoint, read_convention
-from stepward.rewards.convention import CONFIG_KEY, EXAMPLE_ENTRY, Convention
+from stepward.engine.reader.query import Query, Reading
+from stepward.engine.reader.reader import Reader
+from stepward.policies.sampler.weights import active_parameters, attention_flops, context_length, weights_fingerprint
+from stepward.rewards.checkpoint import frame_fingerprint
+from stepward.rewards.convention import Convention
 from stepward.rewards.encoding import Encoded, Encoder
-from stepward.rewards.readout import StepClassifier, buckets, n_flops, padded
+from stepward.rewards.families import reading_of
+from stepward.rewards.families.family import ReadBy
+from stepward.rewards.head_weights import make_head
+from stepward.rewards.heads import StepHead, head_hash
+from stepward.rewards.loading import CheckpointFolder, LoadIn, Placement
+from stepward.rewards.step_values import silence_after_error, step_values
 
 _MAX_REQUESTS = 4096  # a batch of the engine; the forward passes inside are limited by tokens
 
 
 class DiscriminativeModel:
-    """score_t = softmax(head(h[read_t]))[good]: the probability that step t is good, read at its marker.
+    """score_t = activation(head(h[read_t])), all of it as the `convention` says: see there.
 
-    Requests that wait at the same time are scored together: sorted by length, at most `max_batch_tokens` tokens a forward pass, padding on the right with an
-    explicit mask. Scores do not depend on that beyond rounding (1e-5 in fp32). Equal requests of a batch are computed once. The model is in
+    Requests that wait at the same time are scored together, and every distinct token is computed once, also across calls while `cache_bytes` of memory for
+    states lasts; `max_batch_tokens` bounds the tokens of a forward pass. Scores do not depend on any of that beyond rounding (1e-5 in fp32). The model is in
     evaluation mode, its head in fp32. Steps beyond the context (the convention's, or the model's own where that is shorter) are unscored with the reason;
-    none is dropped.
+    none is dropped. A trajectory's `usage` is what it costs alone; what was paid is counted in the ledger.
     """
 
     granularity: Granularity = "step"
-    scale: Scale = "probability"
+    read_by: ClassVar[ReadBy] = "one-pass"
 
-    def __init__(self, model: Any, tokenizer: Any, convention: Convention, *, max_batch_tokens: int = 8192) -> None:
-        if max_batch_tokens < 1:
-            raise InputError(f"max_batch_tokens must be at least 1, got {max_batch_tokens!r}")
-        self.model, self.tokenizer, self.convention = model.eval(), tokenizer, convention
-        self.max_batch_tokens = max_batch_tokens
-        self._classifier = StepClassifier(model).eval()
-        self._encoder = Encoder(tokenizer, convention, max_tokens=min(convention.max_tokens, context_length(model) or convention.max_tokens))
-        self._batcher: Batcher[Encoded, tuple[tuple[float, ...], bool]] = Batcher(
-            self._run, max_batch=_MAX_REQUESTS, weight=len, max_weight=16.0 * max_batch_tokens
+    def __init__(
+        self,
+        body: Any,
+        head: StepHead,
+        tokenizer: Any,
+        convention: Convention,
+        *,
+        fingerprint: str,
+        max_batch_tokens: int = 8192,
+        cache_bytes: int = 1 << 28,
+    ) -> None:
+        if head.n_outputs != convention.n_outputs:
+            raise InputError(f"convention {convention.name!r} reads {convention.n_outputs} numbers and the head gives {head.n_outputs}")
+        self.body, self.head, self.tokenizer, self.convention = body, head, tokenizer, convention
+        self.fingerprint = fingerprint
+        self.reader = Reader(body, head, cache_bytes=cache_bytes, max_batch_tokens=max_batch_tokens)
+        self.encoder = Encoder(tokenizer, convention, max_tokens=min(convention.max_tokens, context_length(body) or convention.max_tokens))
+        self._flops_per_token = 2 * active_parameters(body)
+        self._batcher: Batcher[list[Encoded], tuple[Reading, ...]] = Batcher(
+            self._run, max_batch=_MAX_REQUESTS, weight=lambda request: sum(map(len, request)), max_weight=16.0 * max_batch_tokens
         )
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, dtype: str = "float32", device: str = "cpu", max_batch_tokens: int = 8192, convention: Convention | None = None
-    ) -> DiscriminativeModel:
-        """The model in a folder or on the hub. Its config carries the convention; `convention` overrides it.
+        cls,
+        source: str | Path,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        max_batch_tokens: int = 8192,
+        cache_bytes: int = 1 << 28,
+        convention: Convention | None = None,
+        load_in: LoadIn | None = None,
+        compile: bool = False,
+    ) -> Self:
+        """The model in a folder or on the hub; a folder with a LoRA adapter is merged into its base.
 
-        Raises: InputError when the model has no trained two-class head, or no convention is known.
+        `convention` says how it is read; without it, the model's own config does (one that stepward trained), else the registry, which recognises published
+        families by config, tokenizer and weights. `dtype`: float32, bfloat16 or float16. `load_in`: "8bit" or "4bit" weights. `compile`: the forward pass goes
+        through torch.compile, in padded batches that share no prefixes.
+
+        Raises: InputError when the head's weights are missing or left over, the convention is not known or is read by another of stepward's models;
+        MissingExtra for quantised weights or adapters without their packages.
         """
-        checkpoint = load_checkpoint(source, dtype=dtype)
-        if checkpoint.missing:
-            raise InputError(f"{str(source)!r} lacks trained weights for {', '.join(checkpoint.missing[:4])}; train a step classifier from it first")
-        known = convention or read_convention(checkpoint.model.config)
-        if known is None:
-            raise InputError(
-                f"{str(source)!r} does not say how it is read: its config.json has no '{CONFIG_KEY}' entry. Add one with what it was trained with, for "
-                f"example {EXAMPLE_ENTRY} (see stepward.rewards.convention), or pass convention=Convention(...)"
-            )
-        return cls(checkpoint.model.to(device), checkpoint.tokenizer, known, max_batch_tokens=max_batch_tokens)
+        placement = Placement(dtype=dtype, device=device, load_in=load_in, compile=compile)
+        checkpoint = CheckpointFolder(source)
+        known, read_by = reading_of(checkpoint, convention)
+        if read_by != cls.read_by:
+            raise InputError(f"{known.name} is read by the {read_by} model, and {cls.__name__} is the {cls.read_by} one; load_reward_model takes the right one")
+        body, weights = checkpoint.load(placement)
+        embedding = body.get_input_embeddings().weight
+        head = make_head(known, weights, checkpoint.tokenizer, checkpoint.config, embedding=embedding, source=checkpoint.source)
+        hashed = weights_fingerprint(body, checkpoint.folder if checkpoint.adapter is None else None)
+        name = content_hash(cls.read_by, hashed, head_hash(head), str(load_in), frame_fingerprint(checkpoint.tokenizer, known))
+        return cls(body, head, checkpoint.tokenizer, known, fingerprint=f"prm:{name}", max_batch_tokens=max_batch_tokens, cache_bytes=cache_bytes)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Names weights, config, tokenizer and convention."""
-        return f"prm:{fingerprint(self.model, self.tokenizer, self.convention)}"
+    @property
+    def scale(self) -> Scale:
+        """What the scores are."""
+        return self.convention.scale
 
     async def score(self, trajectory: Trajectory) -> StepScores:
-        """One probability a step, shape [S]; NaN with a reason where the step does not fit the context.
+        """One score a step, shape [S]; NaN with a reason where the step does not fit the context.
 
         Raises: RequestFailed when the forward pass failed.
         """
-        encoded = self._encoder(trajectory)
-        if not encoded.n_kept:
-            return self._scores(encoded, (), Usage())
-        values, repeated = await self._batcher(encoded)
-        usage = Usage(reward_tokens=len(encoded), calls=1, flops=n_flops(self.model, len(encoded)))
-        charge(usage, replayed=repeated)
-        return self._scores(encoded, values, usage)
+        sequences = self.encoder.sequences(trajectory)
+        if not any(encoded.n_kept for encoded in sequences):
+            return self._scores(trajectory, sequences, (), Usage())
+        readings = await self._batcher(sequences)
+        n_tokens = _distinct(sequences)
+        usage = Usage(reward_tokens=n_tokens, calls=1, flops=self._flops(0, n_tokens))
+        charge(usage, paid=Usage.total(self._paid(reading) for reading in readings) + Usage(calls=1))
+        return self._scores(trajectory, sequences, readings, usage)
 
-    def _scores(self, encoded: Encoded, values: tuple[float, ...], usage: Usage) -> StepScores:
-        if len(values) != encoded.n_kept:
-            raise CountMismatch(f"the model returned {len(values)} scores for {encoded.n_kept} steps")
-        scored = np.array([*values, *[math.nan] * (len(encoded.kept) - len(values))], dtype=np.float64)  # the steps that do not fit are the last ones
-        reasons = [
-            None if not math.isnan(value) else "the model's output is not a number" if kept else f"does not fit the context of {encoded.max_tokens} tokens"
-            for value, kept in zip(scored, encoded.kept, strict=True)
-        ]
+    def _paid(self, reading: Reading) -> Usage:
+        flops = self._flops(reading.n_cached, reading.n_cached + reading.n_computed)
+        return Usage(reward_tokens=reading.n_computed, reward_cached=reading.n_cached, flops=flops)
+
+    def _flops(self, start: int, end: int) -> int:
+        """Of tokens start..end-1 of a sequence: 2 x parameters (without the input embedding) each, plus attention."""
+        return self._flops_per_token * (end - start) + attention_flops(self.body, start, end)
+
+    def _scores(self, trajectory: Trajectory, sequences: Sequence[Encoded], readings: Sequence[Reading], usage: Usage) -> StepScores:
+        n_steps = len(trajectory)
+        outputs = np.full((n_steps, self.head.n_outputs), np.nan)
+        for encoded, reading in zip(sequences, readings, strict=False):
+            at = _positions(encoded)
+            if len(reading.values) != len(at):
+                raise CountMismatch(f"the model returned {len(reading.values)} scores for {len(at)} positions")
+            outputs[encoded.kept] = reading.values[np.searchsorted(at, encoded.read[encoded.kept])]
+        kept = np.zeros(n_steps, dtype=np.bool_)
+        for encoded in sequences:
+            kept |= encoded.kept
+        values, aspects = step_values(self.convention, outputs)
+        values[~np.isfinite(values)] = np.nan
+        reasons = [None if known else self._reason(index, kept) for index, known in enumerate((~np.isnan(values)).tolist())]
+        silence_after_error(self.convention, values, reasons)
         source = {"model": self.fingerprint, "convention": self.convention.name}
-        return StepScores(scored, tuple(reasons), self.scale, self.convention.threshold, source=source, usage=usage)
+        return StepScores(values, tuple(reasons), self.scale, self.convention.threshold, source=source, usage=usage, aspects=aspects)
 
-    def _run(self, batch: Sequence[Encoded]) -> list[tuple[tuple[float, ...], bool] | Exception]:
-        """Scores of each request, and whether an equal one before it in the batch was computed in its place."""
-        keys = [(encoded.ids.tobytes(), encoded.read.tobytes()) for encoded in batch]
-        first: dict[tuple[bytes, bytes], int] = {}
-        for index, key in enumerate(keys):
-            first.setdefault(key, index)
-        distinct = [batch[index] for index in first.values()]
-        found: dict[tuple[bytes, bytes], tuple[float, ...]] = {}
-        names = list(first)
-        for rows in buckets([len(encoded) for encoded in distinct], max_tokens=self.max_batch_tokens):
-            for row, values in zip(rows, self._forward([distinct[row] for row in rows]), strict=True):
-                found[names[row]] = values
-        return [(found[key], first[key] != index) for index, key in enumerate(keys)]
+    def _reason(self, index: int, kept: NDArray[np.bool_]) -> str:
+        if kept[index]:
+            return "the model's output is not a number"
+        if kept[index:].any():
+            return "there is no token before the end of this step to read it at"
+        return f"does not fit the context of {self.encoder.max_tokens} tokens"
 
-    @torch.inference_mode()
-    def _forward(self, batch: Sequence[Encoded]) -> list[tuple[float, ...]]:
-        device = self.model.device
-        inputs = padded([encoded.ids for encoded in batch], [encoded.read[encoded.kept] for encoded in batch])
-        logits = self._classifier(*(tensor.to(device) for tensor in inputs))
-        probs = logits.double().softmax(-1)[:, self.convention.good].cpu()
-        return [tuple(part.tolist()) for part in probs.split([encoded.n_kept for encoded in batch])]
+    def _run(self, batch: Sequence[list[Encoded]]) -> list[tuple[Reading, ...] | Exception]:
+        queries = [Query(encoded.ids, _positions(encoded)) for request in batch for encoded in request]
+        readings = iter(self.reader(queries))
+        return [tuple(next(readings) for _ in request) for request in batch]
+
+
+def _positions(encoded: Encoded) -> NDArray[np.int64]:
+    """Where a sequence is read, each position once (two steps can be read at one token)."""
+    return np.unique(encoded.read[encoded.kept])
+
+
+def _distinct(sequences: Sequence[Encoded]) -> int:
+    """Tokens that a request costs alone: each sequence's, without those of the beginning that it shares with the one before."""
+    total = 0
+    before = np.zeros(0, dtype=np.int64)
+    for encoded in sequences:
+        shorter = min(len(before), len(encoded))
+        differ = np.flatnonzero(before[:shorter] != encoded.ids[:shorter])
+        total += len(encoded) - (int(differ[0]) if len(differ) else shorter)
+        before = encoded.ids
+    return total

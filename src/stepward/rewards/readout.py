@@ -67,21 +67,6 @@ def padded(ids: Sequence[Ints], read: Sequence[Ints], *, pad: int = 0) -> tuple[
     return torch.from_numpy(table), torch.from_numpy(mask), torch.from_numpy(rows), torch.from_numpy(np.concatenate(read))
 
 
-def buckets(lengths: Sequence[int], *, max_tokens: int, max_padding: float = 0.25) -> list[list[int]]:
-    """Indices in batches of similar length: at most `max_tokens` tokens with padding (one longer sequence goes alone) and `max_padding` of them padding."""
-    batches: list[list[int]] = []
-    batch: list[int] = []
-    real = 0
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        area = (len(batch) + 1) * lengths[batch[0]] if batch else 0
-        if batch and (area > max_tokens or real + lengths[index] < (1.0 - max_padding) * area):
-            batches.append(batch)
-            batch, real = [], 0
-        batch.append(index)
-        real += lengths[index]
-    return [*batches, batch] if batch else batches
-
-
 def n_flops(model: Any, n_tokens: int) -> int:
     """FLOPs of one forward pass over a sequence: 2 x parameters (without the input embedding) x tokens, plus attention."""
     return 2 * active_parameters(model) * n_tokens + attention_flops(model, 0, n_tokens)

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from stepward.core import InputError
 from stepward.policies.checkpoint import quiet_transformers
 from stepward.rewards.convention import CONFIG_KEY, Convention
+from stepward.testing.checkpoints import tiny_checkpoint
+
+__all__ = ["ARCHITECTURES", "TOKENIZER_KINDS", "Architecture", "TokenizerKind", "tiny_causal_lm", "tiny_checkpoint", "tiny_prm", "tiny_tokenizer"]
 
 TokenizerKind = Literal["byte-bpe", "metaspace", "wordlevel"]
 Architecture = Literal["llama", "qwen2", "gpt2"]

@@ -73,6 +73,8 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise InputError(f"TrainConfig.{name} must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
+        if (self.convention.head, self.convention.activation, self.convention.temperature) != ("two-class", "softmax", 1.0):
+            raise InputError(f"TrainConfig.convention must be read by a two-class head with softmax, and {self.convention.name!r} is not; use Convention(...)")
         for name in ("epochs", "batch_tokens", "accumulate", "log_every", "keep_checkpoints"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("freeze_backbone_steps", "eval_every", "save_every", "weight_decay"):

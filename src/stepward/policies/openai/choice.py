@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,14 @@ _STOP_NAMES = ("stop_reason", "matched_stop", "stopping_word")  # vLLM, SGLang, 
 class Choice:
     """`reason`: "stop" or "length". `stop`: the stop string that ended it, "" for end of text, None where the server does not tell which.
 
-    `pieces` and `logprobs`: text and natural-log probability of every token; empty where the server does not tell.
+    `starts` and `logprobs`: the character of `text` + `stop` at which every token starts, and its natural-log probability; empty where the server
+    does not tell, `starts` also where the tokens' texts do not make up the text (malformed UTF-8 is repaired differently in the two).
     """
 
     text: str
     reason: str
     stop: str | None
-    pieces: tuple[str, ...] = ()
+    starts: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
 
 
@@ -52,12 +54,25 @@ def read_usage(answer: Mapping[str, Any]) -> Usage:
 
 def tokens_until(choice: Choice, n_characters: int) -> int:
     """How many tokens start before this character of the text."""
-    at = 0
-    for index, piece in enumerate(choice.pieces):
-        if at >= n_characters:
-            return index
-        at += len(piece)
-    return len(choice.pieces)
+    return bisect_left(choice.starts, n_characters)
+
+
+def token_starts(text: str, pieces: Sequence[str]) -> tuple[int, ...] | None:
+    """The character of the text at which each token starts, from the tokens' own texts; None where they do not make up the text.
+
+    Servers leave out of a token's text the bytes of a character that later tokens complete, or that none does (U+FFFD in the text), and some the white
+    space that it begins with. What is written after the end of the text, such as the rest of a stop string's last token, starts at the end.
+    """
+    at, starts = 0, []
+    for piece in pieces:
+        starts.append(at)
+        begin = at
+        while not (text.startswith(piece, begin) or piece.startswith(text[begin:])):
+            if not (text[begin] == "\ufffd" or text[begin].isspace()):
+                return None
+            begin += 1
+        at = min(begin + len(piece), len(text))
+    return tuple(starts)
 
 
 def _read(row: Mapping[str, Any]) -> Choice:
@@ -67,8 +82,10 @@ def _read(row: Mapping[str, Any]) -> Choice:
     reason = row["finish_reason"]
     if reason not in ("stop", "length", "eos"):
         raise ValueError(f"finish_reason {reason!r}")
+    stop = _stop(row)
     pieces, logprobs = _tokens(row.get("logprobs"))
-    return Choice(text=text, reason="length" if reason == "length" else "stop", stop=_stop(row), pieces=pieces, logprobs=logprobs)
+    starts = token_starts(text if not stop or text.endswith(stop) else text + stop, pieces)
+    return Choice(text=text, reason="length" if reason == "length" else "stop", stop=stop, starts=starts or (), logprobs=logprobs)
 
 
 def _stop(row: Mapping[str, Any]) -> str | None:

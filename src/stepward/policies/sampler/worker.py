@@ -8,30 +8,31 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 
 from stepward.core import RequestFailed
+from stepward.engine.reader.query import Query, Reading
 from stepward.policies.sampler.pool import Pool
-from stepward.policies.sampler.request import Draw, Ids, Request
+from stepward.policies.sampler.request import Draw, Request
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reading:
-    """Log-probabilities wanted: of ids[start:], each given all before it."""
+class Wanted:
+    """Queries of one request, to be read together."""
 
-    ids: Ids
-    start: int
-    future: Future[list[float]] = field(default_factory=Future)
+    queries: tuple[Query, ...]
+    future: Future[list[Reading]] = field(default_factory=Future)
 
 
 class Worker:
     """`make_pool` and `read` run in the worker's thread only, so that the model is used by one thread."""
 
-    def __init__(self, make_pool: Callable[[], Pool], read: Callable[[Sequence[Reading]], Sequence[list[float]]], *, linger_s: float = 5.0) -> None:
+    def __init__(self, make_pool: Callable[[], Pool], read: Callable[[Sequence[Query]], Sequence[Reading]], *, linger_s: float = 5.0) -> None:
         self._make_pool, self._read, self._linger_s = make_pool, read, linger_s
         self._condition = threading.Condition()
-        self._incoming: deque[Request | Reading] = deque()
+        self._incoming: deque[Request | Wanted] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
         self.pool: Pool | None = None
@@ -41,10 +42,11 @@ class Worker:
         self._submit(request)
         return await asyncio.wrap_future(request.future)
 
-    async def read(self, reading: Reading) -> list[float]:
-        """One natural-log probability a token asked for."""
-        self._submit(reading)
-        return await asyncio.wrap_future(reading.future)
+    async def read(self, *queries: Query) -> list[Reading]:
+        """One reading a query, in order; what is asked for at the same time is read together."""
+        wanted = Wanted(queries=queries)
+        self._submit(wanted)
+        return await asyncio.wrap_future(wanted.future)
 
     def close(self) -> None:
         """Finish what is running and end the thread; later requests fail."""
@@ -55,7 +57,7 @@ class Worker:
         if thread is not None:
             thread.join()
 
-    def _submit(self, job: Request | Reading) -> None:
+    def _submit(self, job: Request | Wanted) -> None:
         with self._condition:
             if self._closed:
                 raise RequestFailed("the policy was closed; make a new one")
@@ -77,7 +79,7 @@ class Worker:
                 except Exception as error:
                     self._give_up(jobs, error)
 
-    def _next(self) -> list[Request | Reading] | None:
+    def _next(self) -> list[Request | Wanted] | None:
         """What came in; waits when there is nothing else to do, None to end the thread."""
         with self._condition:
             if self.pool is None or self.pool.idle:
@@ -89,19 +91,20 @@ class Worker:
             self._incoming.clear()
             return jobs
 
-    def _work(self, jobs: Sequence[Request | Reading]) -> None:
+    def _work(self, jobs: Sequence[Request | Wanted]) -> None:
         if self.pool is None:
             self.pool = self._make_pool()
         for job in jobs:
             if isinstance(job, Request):
                 self.pool.add(job)
-        readings = [job for job in jobs if isinstance(job, Reading) and job.future.set_running_or_notify_cancel()]
-        if readings:
-            for reading, logprobs in zip(readings, self._read(readings), strict=True):
-                reading.future.set_result(logprobs)
+        waiting = [job for job in jobs if isinstance(job, Wanted) and job.future.set_running_or_notify_cancel()]
+        if waiting:
+            readings = iter(self._read([query for wanted in waiting for query in wanted.queries]))
+            for wanted in waiting:
+                wanted.future.set_result(list(islice(readings, len(wanted.queries))))
         self.pool.advance()
 
-    def _give_up(self, jobs: Sequence[Request | Reading], error: Exception) -> None:
+    def _give_up(self, jobs: Sequence[Request | Wanted], error: Exception) -> None:
         """A failed pass fails what it carried; the model stays usable for what comes next."""
         reason = RequestFailed(f"the local model failed: {type(error).__name__}: {error}")
         for job in jobs:
