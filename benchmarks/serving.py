@@ -9,8 +9,9 @@ Memory is the server's resident set once a second; its growth is the median of t
 of the same kind comes first and is checked too, but not counted in the memory: the model's caches fill, and oneDNN keeps a kernel for every new shape.
 The server computes with one thread, which leaves the other core of a small machine to the clients; a second one would wait for it in every kernel.
 
-Joining: a deeper model, a new solution of two steps in every request; solutions a second with one client that waits for each answer, and with many at
-once. What is gained is what a forward pass costs however little is in it, so it is less for long solutions on a processor, and more on a GPU.
+Joining: a deeper model, a new solution of two steps in every request; solutions a second, and the server's processor time a solution, with one client
+that waits for each answer and with many at once. What is gained is what a forward pass costs however little is in it, so it is less for long solutions
+on a processor, and more on a GPU.
 
 `--schemathesis N` also runs schemathesis against the server's OpenAPI page, N examples an operation. The exit code is 1 when a promise does not hold.
 """
@@ -376,22 +377,31 @@ async def _throughput(url: str, solutions: Sequence[Trajectory], n_clients: int,
 
 
 def joining(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    rng = random.Random(2)
-    with serving(folder) as (url, _):
-        pool = make_solutions(int(600 * arguments.join_seconds) * 6, rng, steps=(2, 2), words=(8, 8))
-        parts = [pool[index::6] for index in range(6)]  # nobody finds another's prefixes in the cache
-        asyncio.run(_throughput(url, parts.pop()[:50], 10, 60.0))  # warm
-        alone, together = [], []
-        for _ in range(2):
-            alone.append(asyncio.run(_throughput(url, parts.pop(), 1, arguments.join_seconds)))
-            together.append(asyncio.run(_throughput(url, parts.pop(), arguments.join_clients, arguments.join_seconds)))
-        metrics = asyncio.run(_metrics(url))
+    """Short turns of one client and of many, one after the other, so that both see the same machine."""
+    rng, n_turns = random.Random(2), 4
+    with serving(folder) as (url, process):
+        pool = make_solutions(int(400 * arguments.join_seconds) * (2 * n_turns + 1), rng, steps=(2, 2), words=(8, 8))
+        parts = [pool[index :: 2 * n_turns + 1] for index in range(2 * n_turns + 1)]  # nobody finds another's steps in the cache
+        asyncio.run(_throughput(url, parts.pop()[:200], arguments.join_clients, 60.0))  # warm
+        rates: dict[int, list[float]] = {1: [], arguments.join_clients: []}
+        costs: dict[int, list[float]] = {1: [], arguments.join_clients: []}
+        batches: dict[int, list[float]] = {1: [], arguments.join_clients: []}
+        for n_clients in (1, arguments.join_clients) * n_turns:
+            before, processor = asyncio.run(_metrics(url)), process.cpu_times()
+            rates[n_clients].append(asyncio.run(_throughput(url, parts.pop(), n_clients, arguments.join_seconds)))
+            after, spent = asyncio.run(_metrics(url)), process.cpu_times()
+            done = after["stepward_items_total"] - before["stepward_items_total"]
+            costs[n_clients].append((spent.user + spent.system - processor.user - processor.system) / done * 1e3)
+            sums, counts = (after[f"stepward_batch_items_{name}"] - before[f"stepward_batch_items_{name}"] for name in ("sum", "count"))
+            batches[n_clients].append(sums / counts)
+    alone, together = 1, arguments.join_clients
     return {
-        "one_at_a_time_per_s": [round(value, 1) for value in alone],
-        "clients": arguments.join_clients,
-        "together_per_s": [round(value, 1) for value in together],
-        "times_faster": round(sum(together) / sum(alone), 2),
-        "mean_batch": round(metrics["stepward_batch_items_sum"] / metrics["stepward_batch_items_count"], 2),
+        "clients": together,
+        "solutions_per_s": {"one_at_a_time": [round(rate, 1) for rate in rates[alone]], "together": [round(rate, 1) for rate in rates[together]]},
+        "times_the_throughput": round(sum(rates[together]) / sum(rates[alone]), 2),
+        "server_cpu_ms": {"one_at_a_time": [round(cost, 2) for cost in costs[alone]], "together": [round(cost, 2) for cost in costs[together]]},
+        "times_less_processor_time": round(statistics.median(costs[alone]) / statistics.median(costs[together]), 2),
+        "mean_batch": {"one_at_a_time": round(statistics.mean(batches[alone]), 1), "together": round(statistics.mean(batches[together]), 1)},
     }
 
 
@@ -401,8 +411,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--warm-up", type=float, default=30.0)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--join-seconds", type=float, default=10.0)
-    parser.add_argument("--join-clients", type=int, default=64)
+    parser.add_argument("--join-seconds", type=float, default=5.0)
+    parser.add_argument("--join-clients", type=int, default=200)
     parser.add_argument("--join-hidden", type=int, default=64)
     parser.add_argument("--join-layers", type=int, default=16)
     parser.add_argument("--schemathesis", type=int, metavar="N", help="examples an operation")

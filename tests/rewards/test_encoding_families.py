@@ -231,7 +231,7 @@ def test_a_template_that_writes_the_date_reads_the_same_every_day(name: str) -> 
     dated = "{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{% endif %}"
     tokenizer.chat_template = dated + "Today Date: {{ date_string }}\n" + tokenizer.chat_template
     encoded = Encoder(tokenizer, family_named(name).convention)(Trajectory.from_texts(PROMPT, TEXTS))
-    assert tokenizer.decode(encoded.ids).startswith("Today Date: 26 Jul 2024\n")
+    assert "Today Date: 26 Jul 2024\n" in tokenizer.decode(encoded.ids)
 
 
 def test_headers_are_found_from_the_template_whatever_they_end_with() -> None:

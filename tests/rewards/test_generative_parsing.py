@@ -89,6 +89,13 @@ def test_verdicts_without_headings_are_counted() -> None:
     assert verdicts(ThinkPRM(), "Fine: \\boxed{correct}. Fine: \\boxed{correct}. Wrong: \\boxed{incorrect}.", 3) == [1.0, 1.0, 0.0]
     assert verdicts(ThinkPRM(), "Step 1 of this says 2. \\boxed{correct}", 1) == [1.0], "a sentence that begins with 'Step 1 of' is no heading"
     assert verdicts(ThinkPRM(), "Step 1: \\boxed{correct}\nStep 7: \\boxed{incorrect}", 2) == [1.0, None], "steps that do not exist are dropped"
+    assert verdicts(ThinkPRM(), "\\boxed{correct} \\boxed{correct} \\boxed{incorrect}", 2) == [None, None], "more verdicts than steps: whose are they?"
+
+
+def test_instructions_that_a_judge_repeats_are_no_verdicts() -> None:
+    preamble = "For each step I write \\boxed{correct} or \\boxed{incorrect}.\n\n"
+    assert verdicts(ThinkPRM(), preamble + "Step 2: \\boxed{correct}", 3) == [None, 1.0, None]
+    assert verdicts(OnePass(), preamble + "Step 1: no. \\boxed{incorrect}", 3) == [0.0, None, None]
 
 
 def test_a_chain_that_stops_at_the_first_error() -> None:

@@ -139,7 +139,7 @@ def test_a_missing_partner_takes_the_smallest_probability_told() -> None:
     assert scores.values == pytest.approx([0.8 / 0.82] * 2)
 
 
-@pytest.mark.parametrize("top", [{}, {"Hm": -0.1}])
+@pytest.mark.parametrize("top", [{}, {"Hm": -0.1}, {" Yes": -0.01}, {" Yes": -9999.0, " No": -9999.0}])
 def test_a_server_that_tells_nothing_useful_is_read_by_words(top: dict[str, float]) -> None:
     scores, _ = ask_server(judging(CRITIQUE, top))
     assert scores.values.tolist() == [1.0, 1.0]
@@ -180,8 +180,8 @@ def test_choices_among_tokens() -> None:
     assert among({"Yes": 0.5, "Yes}": 0.25, "No": 0.125}, ["Yes", "No"]) == pytest.approx([0.75, 0.125])
     assert among({"correct": 0.4, "in": 0.2, "inc": 0.1, "i": 0.1}, ["correct", "incorrect"]) == pytest.approx([0.4, 0.4]), "its beginnings speak for a word"
     assert among({"Yes": 0.5, "Not": 0.3, "None": 0.1, "N": 0.05}, ["Yes", "No"]) == pytest.approx([0.5, 0.05]), "other words do not"
-    assert among({" ": 0.9, " Yes": 0.05}, [" Yes", " No"]) == pytest.approx([0.05, 0.05]), "what begins both speaks for neither"
-    for top in ({"Hm": 0.9}, {}, {"": 0.5}):
+    assert among({" ": 0.9, " Yes": 0.05, "x": 0.01}, [" Yes", " No"]) == pytest.approx([0.05, 0.01]), "what begins both speaks for neither"
+    for top in ({"Hm": 0.9}, {}, {"": 0.5}, {"Yes": 0.99}, {" ": 0.9, "Yes": 0.05}):  # of a list that ends with Yes, No may be as likely: not 0.5, unknown
         assert all(math.isnan(value) for value in choices_among({token: math.log(p) for token, p in top.items()}, ["Yes", "No"]))
     assert choices_among({"Yes": -math.inf, "No": 0.0}, ["Yes", "No"])[1] == 0.0
 

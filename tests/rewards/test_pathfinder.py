@@ -169,7 +169,7 @@ def test_what_is_no_pathfinder_is_refused(model, tmp_path) -> None:
     plain = tiny_checkpoint("eurus-prm", tmp_path)
     known = family_named("pathfinder-prm").convention
     for convention in (known, dataclasses.replace(known, max_tokens=99)):
-        with pytest.raises(InputError, match="'<extra>'"):
+        with pytest.raises(InputError, match="'<->'"):
             PathFinderModel.from_pretrained(plain, convention=convention)
     with pytest.raises(InputError, match="trl-token-classification is read by the one-pass model"):
         PathFinderModel.from_pretrained(plain, convention=family_named("trl-token-classification").convention)

@@ -14,7 +14,12 @@ from stepward.cli.options import JsonOption
 from stepward.cli.output import print_json, print_table
 
 _PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "safetensors", "httpx", "pyarrow", "pydantic", "math-verify", "sympy", "matplotlib")
-_EXTRAS = {"train": ("accelerate", "tensorboard")}
+_EXTRAS = {
+    "train": ("accelerate", "tensorboard"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "lora": ("peft",),
+    "quantized": ("bitsandbytes",),
+}
 
 
 def doctor(json: JsonOption = False) -> None:

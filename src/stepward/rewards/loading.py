@@ -113,10 +113,14 @@ class CheckpointFolder:
         with quiet_transformers():
             try:
                 body, weights = self._body(placement) if self.adapter is None else self._merged(placement)
-            except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: weights of other sizes than the config says
+            except (OSError, ValueError) as error:
                 if isinstance(error, InputError):
                     raise
                 raise self._unreadable(error) from error
+            except RuntimeError as error:
+                if "mismatched" not in str(error):
+                    raise
+                raise InputError(f"{self.source!r} holds weights of other sizes than its config.json says; download the checkpoint again") from error
         if placement.load_in is None:
             body = body.to(placement.device)
         body = body.eval().requires_grad_(False)

@@ -7,11 +7,11 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from pydantic import ValidationError
 
-from stepward import __version__
 from stepward.core import InputError, MissingExtra, RewardModel, Trajectory, Usage
 from stepward.core.usage import NO_USAGE
 from stepward.serving import openrlhf, pooling
@@ -70,7 +70,7 @@ def create_app(load: Callable[[], RewardModel], settings: ServeSettings) -> Fast
         finally:
             await desk.close()
 
-    app = FastAPI(title="stepward", version=__version__, lifespan=life, redoc_url=None)
+    app = FastAPI(title="stepward", version=version("stepward"), lifespan=life, redoc_url=None)
     app.state.desk = desk
     routes = Routes(desk, settings)
     guards = [Depends(Guard(settings.token)), Security(HTTPBearer(auto_error=False))] if settings.token is not None else []

@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_NOT_TOLD = -9999.0
 
 def read_top_logprobs(answer: Mapping[str, Any]) -> dict[str, float]:
-    """Text and natural-log probability of the likeliest tokens at the first position written; empty where the server does not tell. Never raises."""
+    """Text and natural-log probability of the likeliest tokens at the first position written; empty where the server does not tell. Never raises.
+
+    Tokens at -9999 are left out: some servers say so of tokens whose probability they do not tell.
+    """
     rows = answer.get("choices")
     row = rows[0] if isinstance(rows, Sequence) and rows else None
     block = row.get("logprobs") if isinstance(row, Mapping) else None
@@ -22,7 +26,7 @@ def read_top_logprobs(answer: Mapping[str, Any]) -> dict[str, float]:
         items = list(top[0].items())
     else:
         return {}
-    return {token: float(value) for token, value in items if isinstance(token, str) and isinstance(value, int | float) and not math.isnan(value)}
+    return {token: float(value) for token, value in items if isinstance(token, str) and isinstance(value, int | float) and value > _NOT_TOLD}
 
 
 def choices_among(top: Mapping[str, float], choices: Sequence[str]) -> tuple[float, ...]:
@@ -30,12 +34,14 @@ def choices_among(top: Mapping[str, float], choices: Sequence[str]) -> tuple[flo
 
     A token speaks for a choice when it spells it out, whatever punctuation follows in the same token ("Yes}"); where no token does, tokens that begin it and
     no other choice ("in" for "incorrect") speak for it. Probabilities of several such tokens are added. A choice without any has at most the smallest
-    probability listed, and takes that (GenPRM: Scaling Test-Time Compute of Process Reward Models via Generative Reasoning, 2025, does the same).
+    probability listed, and takes that (GenPRM: Scaling Test-Time Compute of Process Reward Models via Generative Reasoning, 2025, does the same); where none
+    of the others is likelier than that either, such as in a list of one token, nothing is told apart: NaN for all of them.
     """
     found = [_spoken_for(top, choice, [other for other in choices if other != choice]) for choice in choices]
-    if all(math.isinf(value) for value in found):
+    least = min(top.values(), default=-math.inf)
+    if any(map(math.isinf, found)) and max(found) <= least:
         return (math.nan,) * len(choices)
-    return tuple(min(top.values()) if math.isinf(value) else value for value in found)
+    return tuple(least if math.isinf(value) else value for value in found)
 
 
 def _spoken_for(top: Mapping[str, float], choice: str, others: Sequence[str]) -> float:

@@ -83,7 +83,10 @@ VISUAL_PRM = Family(
     code="A step a turn, earlier verdicts always '+'; softmax over '+' and '-' where the verdict would come; at most 12 steps, the mean of them.",
     architectures=("InternVLChatModel",),
     published=("OpenGVLab/VisualPRM-8B",),
-    traps=("Only the text format is here: the vision model is not loaded, and without its image it is asked something that it was not trained for.",),
+    traps=(
+        "Only the text format is here: the vision model is not loaded, and without its image it is asked something that it was not trained for.",
+        "The published repository is remote code and is not loaded; its language model has to be saved as a folder of its own.",
+    ),
 )  # fmt: skip
 
 FAMILIES = (RLHFLOW_MISTRAL, RLHFLOW_DEEPSEEK, FOVER, VISUAL_PRM)

@@ -17,7 +17,8 @@ VERSION = 1  # of the rules below; part of every judge's fingerprint
 
 _VERDICT_WORDS = "correct|incorrect|yes|no|positive|negative|true|false|right|wrong"
 _BREAKS = r"\n\r\x0b\x0c\x85\u2028\u2029"
-_LINE_START = rf"(?<![^{_BREAKS}])(?:[^\w{_BREAKS}]|_)*+"  # with what may stand before the first word: blanks, ">", "-", "**"
+_AT_LINE = rf"(?<![^{_BREAKS}])"
+_LINE_START = rf"{_AT_LINE}(?:[^\w{_BREAKS}]|_)*+"  # with what may stand before the first word: blanks, ">", "-", "**"
 _HEADINGS = (
     "math problem|problem|solution|written before|to be judged|rubric|code output|not executed|next paragraph|critique|client question|user question|"
     r"the (?:start|begin|end) of [^\[\]\\]{1,60}"
@@ -35,7 +36,7 @@ _COMMON = (
     r"\[\s*+(?:" + _HEADINGS.replace(" ", r"\s+") + r")\s*\]",  # headings of the judges' prompts
     r"is\s+the\s+(?:solution|step|answer)\s+correct\s*+(?:\(\s*+yes\s*+/\s*+no\s*+\)\s*+)?\?",
     rf"{_LINE_START}(?:system|user|assistant|human|developer|tool)[ \t*_]*+:",
-    rf"(?=[^\w{_BREAKS}]*#){_LINE_START}(?:instruction|response|input)[ \t*_]*+:",
+    rf"{_AT_LINE}(?=[^\w{_BREAKS}]*#){_LINE_START}(?:instruction|response|input)[ \t*_]*+:",
 )
 _NUMBER_BOX = rf"\\f?boxed\s{{0,80}}\{{{_DRESS}(?:paragraph[\s_]{{0,80}})?[+-]?\d{{1,9}}(?:\.\d{{1,9}})?{_BOX_END}"
 _OBSERVED = re.compile(r"\(\s*+observation\s*+:", re.IGNORECASE)

@@ -104,8 +104,10 @@ class GenPRM:
         sampling: Sampling = SAMPLING,
     ) -> None:
         check_choice("GenPRM", "reduce", reduce, ("mean", "majority", "min"))
-        if rounds < 1:
-            raise InputError(f"GenPRM rounds must be at least 1, got {rounds!r}")
+        if not isinstance(rounds, int) or rounds < 1:
+            raise InputError(f"GenPRM rounds must be a whole number of at least 1, got {rounds!r}")
+        if executor is not None and not callable(getattr(executor, "run", None)):
+            raise InputError(f"GenPRM executor must be a CodeExecutor, which runs code in a sandbox, got {executor!r}; it cannot be named in text")
         self.policy, self.executor, self.rounds = policy, executor, rounds
         self.turns = named_turns(turns, policy)
         self.jury = Jury(policy, sampling, k=k, reduce=reduce, read=read)

@@ -71,27 +71,27 @@ def answer_mark(text: str, question: re.Pattern[str], good: str, bad: str) -> Ma
 
 def spelled_mark(good: str, bad: str, word: str, *, start: int, end: int, lead: str = "") -> Mark:
     """A mark whose two words are spelled as the one found: in lower or upper case, or with a capital; spelled otherwise it cannot be read from odds."""
+    value = float(word.casefold() == good.casefold())
     spell = next((spell for spell in (str.lower, str.capitalize, str.upper) if spell(word) == word), None)
-    if spell is None:
-        return Mark(1.0 if word.lower() == good.lower() else 0.0, start, end)
-    return Mark(1.0 if word.lower() == good.lower() else 0.0, start, end, (lead + spell(good), lead + spell(bad)))
+    return Mark(value, start, end) if spell is None else Mark(value, start, end, (lead + spell(good), lead + spell(bad)))
 
 
 def step_marks(text: str, marks: Sequence[Mark], n_steps: int, *, noun: str = "step|paragraph") -> dict[Slot, Mark]:
     """Which step (0-based) each mark judges: the one whose heading ("Step 3:") stands last before it, by its number; the last mark of a step wins.
 
-    Marks before any heading are counted: the i-th of them belongs to step i. Numbers beyond the steps are dropped. `noun`: what headings begin with.
+    Where there are headings, marks before the first of them are none (a judge that repeats its instructions). Where there are none, the i-th mark belongs to
+    step i, unless there are more marks than steps. Numbers beyond the steps are dropped. `noun`: what headings begin with.
     """
     pattern = re.compile(_HEADING.format(noun=noun), re.IGNORECASE | re.MULTILINE)
     headings = [(match.end(), int(match.group(1)) - 1) for match in pattern.finditer(text)]
+    if not headings:
+        return dict(enumerate(marks)) if len(marks) <= n_steps else {}
     found: dict[Slot, Mark] = {}
-    at, current, counted = 0, None, 0
+    at, step = 0, -1
     for mark in marks:
         while at < len(headings) and headings[at][0] <= mark.start:
-            current = headings[at][1]
+            step = headings[at][1]
             at += 1
-        step = counted if current is None else current
-        counted += current is None
         if 0 <= step < n_steps:
             found[step] = mark
     return found

@@ -194,6 +194,8 @@ class PrincipleJudge(JudgeTask):
     name: ClassVar[str] = "principle"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.principles, str) or not self.principles.strip():
+            raise InputError(f"PrincipleJudge principles must be a text, got {self.principles!r}")
         check_choice("PrincipleJudge", "unit", self.unit, ("step", "solution"))
         check_choice("PrincipleJudge", "answers", self.answers, ("kept", "escaped"))
 
