@@ -8,6 +8,7 @@ from typing import Any
 
 _NOT_TOLD = -9999.0
 
+
 def read_top_logprobs(answer: Mapping[str, Any]) -> dict[str, float]:
     """Text and natural-log probability of the likeliest tokens at the first position written; empty where the server does not tell. Never raises.
 
