@@ -259,7 +259,7 @@ def test_damaged_files_are_the_users_to_mend(tmp_path, file: str, text: str, mes
 def test_weights_of_another_size_than_the_config_says_are_refused(tmp_path) -> None:
     folder = tiny_checkpoint("skywork-o1-open-prm", tmp_path)
     rewritten(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(7)}))
-    with pytest.raises(InputError, match="other sizes than its config.json says"):
+    with pytest.raises(InputError, match=r"other sizes than its config.json says"):
         DiscriminativeModel.from_pretrained(folder)
 
 
