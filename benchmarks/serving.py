@@ -9,7 +9,7 @@ Memory is the server's resident set once a second; its growth is the median of t
 of the same kind comes first and is checked too, but not counted in the memory: the model's caches fill, and oneDNN keeps a kernel for every new shape.
 The server computes with one thread, which leaves the other core of a small machine to the clients; a second one would wait for it in every kernel.
 
-Joining: a deeper model, a new solution of two steps in every request; solutions a second, and the server's processor time a solution, with one client
+Joining: a deeper model, one new step of a known problem in every request, as a beam sends them; solutions a second, and the server's processor time a solution, with one client
 that waits for each answer and with many at once. What is gained is what a forward pass costs however little is in it, so it is less for long solutions
 on a processor, and more on a GPU.
 
@@ -380,7 +380,7 @@ def joining(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Short turns of one client and of many, one after the other, so that both see the same machine."""
     rng, n_turns = random.Random(2), 4
     with serving(folder) as (url, process):
-        pool = make_solutions(int(400 * arguments.join_seconds) * (2 * n_turns + 1), rng, steps=(2, 2), words=(8, 8))
+        pool = make_solutions(int(400 * arguments.join_seconds) * (2 * n_turns + 1), rng, steps=(1, 1), words=(8, 8))
         parts = [pool[index :: 2 * n_turns + 1] for index in range(2 * n_turns + 1)]  # nobody finds another's steps in the cache
         asyncio.run(_throughput(url, parts.pop()[:200], arguments.join_clients, 60.0))  # warm
         rates: dict[int, list[float]] = {1: [], arguments.join_clients: []}

@@ -311,6 +311,12 @@ def test_judges_are_loaded_by_name() -> None:
     ):
         with pytest.raises(InputError):
             load_judge(bad, policy, **options)
+    for kind, wrong, said in (
+        ("critic", {"foo": 1}, "no option 'foo'; it takes after_error, answers, k"), ("genprm", {"executor": "python"}, "CodeExecutor"),
+        ("genprm", {"rounds": "two"}, "whole number"), ("principle", {"principles": 7}, "must be a text"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            load_judge(kind, policy, **wrong)
     with pytest.raises(InputError, match="--model-name"):
         load_judge("critic", "http://localhost:1/v1")
     assert load_judge("critic", "http://localhost:1/v1", model_name="m").fingerprint.startswith("judge:critic:")

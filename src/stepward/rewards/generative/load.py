@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def load_judge(kind: str, policy: Policy | str, *, model_name: str | None = None
     """
     if kind not in JUDGES:
         raise InputError(f"unknown judge {kind!r}; choose one of " + "; ".join(f"{name} ({meaning})" for name, meaning in JUDGES.items()))
+    takes = [name for name in signature(_TASKS.get(kind, GenPRM)).parameters if name != "policy"]
+    takes += [name for name in _JURY_OPTIONS if name not in takes]
+    if unknown := [name for name in options if name not in takes]:
+        raise InputError(f"judge {kind!r} has no option {unknown[0]!r}; it takes {', '.join(takes)}")
     writer = _policy(policy, model_name)
     try:
         if kind == "genprm":
