@@ -9,9 +9,9 @@ Memory is the server's resident set once a second; its growth is the median of t
 of the same kind comes first and is checked too, but not counted in the memory: the model's caches fill, and oneDNN keeps a kernel for every new shape.
 The server computes with one thread, which leaves the other core of a small machine to the clients; a second one would wait for it in every kernel.
 
-Joining: a deeper model, one new step of a known problem in every request, as a beam sends them; solutions a second, and the server's processor time a solution, with one client
-that waits for each answer and with many at once. What is gained is what a forward pass costs however little is in it, so it is less for long solutions
-on a processor, and more on a GPU.
+Joining: a deeper model, one new step of a known problem in every request, as a beam sends them; solutions a second, and the server's processor time a
+solution, with one client that waits for each answer and with many at once. What is gained is what a forward pass costs however little is in it, so it is
+less for long solutions on a processor, and more on a GPU.
 
 `--schemathesis N` also runs schemathesis against the server's OpenAPI page, N examples an operation. The exit code is 1 when a promise does not hold.
 """
@@ -413,7 +413,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--join-seconds", type=float, default=5.0)
     parser.add_argument("--join-clients", type=int, default=200)
-    parser.add_argument("--join-hidden", type=int, default=64)
+    parser.add_argument("--join-hidden", type=int, default=128)
     parser.add_argument("--join-layers", type=int, default=16)
     parser.add_argument("--schemathesis", type=int, metavar="N", help="examples an operation")
     arguments = parser.parse_args()
