@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,6 +127,8 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     if options.device == "cpu" and options.dtype == "float32":
         for name, rows in encoded.items():
             walls[f"transformers_with_onednn_{name}"] = [alone(padded_batches_with_onednn, model, rows, batch_tokens[name])]
+    for name, times in walls.items():
+        say(f"{name}: {', '.join(f'{seconds:.1f} s' for seconds in times)}")
     figures = {
         "parameters_without_embedding": active_parameters(model.body),
         "dtype": options.dtype,
@@ -180,6 +183,7 @@ def against_server(folder: Path, workloads: Sequence[Workload], figures: dict[st
                 seconds.append(alone(ours_once, model, levels[name])[0])
                 model = fresh(model, options)
             ours[name] = min(ours[name], (median(seconds), dtype))
+            say(f"ours {dtype}, {name}: {', '.join(f'{one:.1f} s' for one in seconds)}")
     ids = {name: [[one.ids.tolist() for one in model.encoder.many(level)] for level in parts] for name, parts in levels.items()}
     exact = alone(ours_once, alone(load, folder, "float32", options), levels["candidates"])[1]
     step_tag = int(model.tokenizer.convert_tokens_to_ids(MARKER))
@@ -187,10 +191,12 @@ def against_server(folder: Path, workloads: Sequence[Workload], figures: dict[st
 
     def measure(url: str, setting: str) -> None:
         scoring_server.score_all(url, [ids["candidates"][0][:8]], per_request=1)  # warm up
+        say(f"the {setting} server is up")
         trials = {n: scoring_server.score_all(url, [ids["candidates"][0][:64]], per_request=n)[0] for n in (1, 4, 16)}
         per_request = min(trials, key=lambda n: trials[n])
         for name, parts in ids.items():
             runs = [scoring_server.score_all(url, parts, per_request=per_request) for _ in range(options.repeats)]
+            say(f"vllm {setting}, {per_request} solutions a request, {name}: {', '.join(f'{seconds:.1f} s' for seconds, _ in runs)}")
             theirs[name] = min(theirs[name], (median(seconds for seconds, _ in runs), f"{setting}, {per_request} solutions a request"))
             if name == "candidates":
                 difference = max(float(np.abs(np.array(rows)[:, 1] - one.values).max()) for rows, one in zip(runs[0][1], exact, strict=True))
@@ -206,6 +212,11 @@ def against_server(folder: Path, workloads: Sequence[Workload], figures: dict[st
             figures[f"against_vllm_{name}_{side}_solutions_per_s"] = sum(map(len, parts)) / wall_s
             figures[f"against_vllm_{name}_{side}_setting"] = setting
         found[f"{name}_solutions_per_s_over_vllm"] = theirs[name][0] / ours[name][0]
+
+
+def say(line: str) -> None:
+    """Progress, apart from the report."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def machine(device: str) -> str:

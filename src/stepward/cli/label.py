@@ -42,7 +42,7 @@ def label(
     threshold: Annotated[float, typer.Option("--threshold", help="A step is good when more than this share of its completions end right (hard labels).")] = 0.0,
     per_problem: Annotated[int, typer.Option("--per-problem", min=1, metavar="N", help="Solutions to write for each problem, without --data.")] = 1,
     format: Annotated[
-        str, typer.Option("--format", help="Format of --out: records, normalised, processbench, prm800k, prmbench, math_shepherd, stepwise.")
+        str, typer.Option("--format", help="Format of --out: records, normalised, processbench, prm800k, prmbench, math_shepherd, stepwise, solutions.")
     ] = "records",
     split: SplitOption = "train",
     seed: SeedOption = 0,

@@ -58,6 +58,9 @@ class StepLabels:
     follows from what it states; *prefix*: no error so far. The three are never mixed in one object.
     `first_error`: index of the first wrong step, -1 for none, None for unknown. `counts`: the rollouts behind each value, None where a
     step was not rolled out (its outcome was graded instead).
+    `confidence`: the labeler's own chance, in [0, 1], that `hard` is right, shape [S]; NaN where it does not say. `bounds`: an interval for each value at
+    the level that `source` names, None where there is none. `evidence`: for each step what the label rests on (verdicts of tools, votes of judges,
+    likelihoods), a tuple of JSON-like mappings.
     """
 
     values: Floats
@@ -68,6 +71,9 @@ class StepLabels:
     error_types: tuple[str | None, ...] = ()
     rationales: tuple[str | None, ...] = ()
     counts: tuple[Count | None, ...] = ()
+    confidence: Floats = field(default_factory=lambda: np.array([], dtype=np.float64))
+    bounds: tuple[tuple[float, float] | None, ...] = ()
+    evidence: tuple[tuple[Mapping[str, Any], ...], ...] = ()
     source: Mapping[str, Any] = field(default_factory=FrozenDict)
     usage: Usage = NO_USAGE
 
@@ -75,16 +81,25 @@ class StepLabels:
         object.__setattr__(self, "values", frozen_floats(self.values))
         n_steps = len(self.values)
         object.__setattr__(self, "reasons", check_reasons(self.values, self.reasons, "StepLabels"))
-        for name in ("hard", "error_types", "rationales", "counts"):
-            value = tuple(getattr(self, name)) or (None,) * n_steps
+        for name, empty in (("hard", None), ("error_types", None), ("rationales", None), ("counts", None), ("bounds", None), ("evidence", ())):
+            value = tuple(getattr(self, name)) or (empty,) * n_steps
             if len(value) != n_steps:
                 raise CountMismatch(f"StepLabels: {n_steps} values but {len(value)} {name}")
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "evidence", tuple(tuple(map(freeze, items)) for items in self.evidence))
+        confidence = frozen_floats(self.confidence if len(self.confidence) else np.full(n_steps, np.nan))
+        if len(confidence) != n_steps:
+            raise CountMismatch(f"StepLabels: {n_steps} values but {len(confidence)} confidence")
+        object.__setattr__(self, "confidence", confidence)
         object.__setattr__(self, "source", freeze(self.source))
         if self.semantics not in ("value", "local", "prefix"):
             raise InputError(f"StepLabels.semantics must be 'value', 'local' or 'prefix', got {self.semantics!r}")
         if bool(((self.values < 0.0) | (self.values > 1.0)).any()):
             raise InputError(f"StepLabels.values must lie in [0, 1], got {self.values.tolist()}")
+        if bool(((confidence < 0.0) | (confidence > 1.0)).any()):
+            raise InputError(f"StepLabels.confidence must lie in [0, 1], got {confidence.tolist()}")
+        if any(pair is not None and not 0.0 <= pair[0] <= pair[1] <= 1.0 for pair in self.bounds):
+            raise InputError(f"StepLabels.bounds must be pairs 0 <= low <= high <= 1, got {self.bounds}")
         if self.first_error is not None and not NO_ERROR <= self.first_error < n_steps:
             raise InputError(f"StepLabels.first_error must lie in -1..{n_steps - 1}, got {self.first_error}")
 
@@ -148,6 +163,9 @@ class StepLabels:
             "error_types": list(self.error_types),
             "rationales": list(self.rationales),
             "counts": [None if count is None else [count.successes, count.rollouts, count.unscored] for count in self.counts],
+            "confidence": nullable(self.confidence),
+            "bounds": [None if pair is None else list(pair) for pair in self.bounds],
+            "evidence": [thaw(items) for items in self.evidence],
             "source": thaw(self.source),
             "usage": self.usage.to_record(),
         }
@@ -156,6 +174,9 @@ class StepLabels:
     def from_record(cls, record: Mapping[str, Any]) -> StepLabels:
         check_header(record, "step_labels")
         return cls(
+            confidence=np.array(record.get("confidence") or [], dtype=np.float64),  # the three came later
+            bounds=tuple(None if pair is None else (pair[0], pair[1]) for pair in record.get("bounds") or ()),
+            evidence=tuple(tuple(items) for items in record.get("evidence") or ()),
             values=np.array(require(record, "values", (list, tuple)), dtype=np.float64),
             semantics=require(record, "semantics", str),
             hard=tuple(require(record, "hard", (list, tuple))),

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stepward.core import Example, FormatError, InputError
-from stepward.data import math_shepherd, normalised, prm800k, prmbench, processbench, stepwise, store
+from stepward.data import math_shepherd, normalised, prm800k, prmbench, processbench, solutions, stepwise, store
 from stepward.data.rows import OnError, PathLike, Row, first_row, readable_rows
 from stepward.data.set_aside import SetAside
 
-Format = Literal["records", "normalised", "processbench", "prm800k", "math_shepherd", "prmbench", "stepwise"]
+Format = Literal["records", "normalised", "processbench", "prm800k", "math_shepherd", "prmbench", "stepwise", "solutions"]
 
 _FIELDS: dict[str, tuple[str, ...]] = {
     "normalised": ("problem", "steps", "first_error"),
@@ -21,6 +21,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "stepwise": ("prompt", "completions", "labels"),
     "math_shepherd": ("input", "label"),
 }
+_PLAIN = (("problem", "steps"), ("problem", "solution"))  # of unlabelled solutions; asked last, because others have these fields too
 _READERS: dict[str, Callable[..., Iterator[Any]]] = {
     "records": store.read_records,
     "normalised": normalised.read,
@@ -29,6 +30,7 @@ _READERS: dict[str, Callable[..., Iterator[Any]]] = {
     "math_shepherd": math_shepherd.read,
     "prmbench": prmbench.read,
     "stepwise": stepwise.read,
+    "solutions": solutions.read,
 }
 _WRITERS: dict[str, Callable[[Iterable[Example], PathLike], int]] = {
     "records": store.write_records,
@@ -38,6 +40,7 @@ _WRITERS: dict[str, Callable[[Iterable[Example], PathLike], int]] = {
     "math_shepherd": math_shepherd.write,
     "prmbench": prmbench.write,
     "stepwise": stepwise.write,
+    "solutions": solutions.write,
 }
 FORMATS = tuple(_READERS)
 
@@ -80,20 +83,23 @@ def write_examples(examples: Iterable[Example], path: PathLike, format: Format |
 def detect(path: PathLike, *, on_error: OnError = "raise") -> str | None:
     """The format of a file by its suffix or the fields of its first row; None for a file without rows.
 
-    With `on_error` "set_aside" the first row that has the fields of a format decides.
+    With `on_error` "set_aside" the first row that has the fields of a format decides; one with labels, if there is any.
 
     Raises: FormatError when no format fits.
     """
     if Path(path).suffix == ".parquet":
         return "records"
-    if on_error == "set_aside" and Path(path).is_file() and (name := next(filter(None, map(format_of, readable_rows(path))), None)):
-        return name
+    if on_error == "set_aside" and Path(path).is_file():
+        names = (name for name in map(format_of, readable_rows(path)) if name)
+        first = next(names, None)
+        if first is not None:
+            return first if first != "solutions" else next((name for name in names if name != first), first)
     row = first_row(path)
     if row is None:
         return None
     name = format_of(row)
     if name is None:
-        known = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in _FIELDS.items())
+        known = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in [*_FIELDS.items(), *(("solutions", fields) for fields in _PLAIN)])
         raise FormatError(f"no known format has the fields {', '.join(row) or '(none)'}; known are {known}", file=str(path), line=1)
     return name
 
@@ -102,7 +108,8 @@ def format_of(row: Row) -> str | None:
     """The format that has the row's fields; None when none has."""
     if "kind" in row and "version" in row:
         return "records"
-    return next((name for name, fields in _FIELDS.items() if all(field in row for field in fields)), None)
+    labelled = next((name for name, fields in _FIELDS.items() if all(field in row for field in fields)), None)
+    return labelled or ("solutions" if any(all(field in row for field in fields) for fields in _PLAIN) else None)
 
 
 def check_format(format: str) -> str:
