@@ -82,7 +82,7 @@ def test_false_claims_are_refuted_with_both_exact_values(text: str, left: str, r
     assert result.state is R, result
     (refuted,) = [verdict for verdict in result.verdicts if verdict.state is R]
     assert (refuted.left, refuted.right) == (Fraction(left), Fraction(right))
-    assert refuted.claim.text in refuted.evidence
+    assert refuted.claim.text in refuted.sentence
 
 
 ABSTAINED = {

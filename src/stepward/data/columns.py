@@ -61,8 +61,8 @@ _SCORES = _noun(
 )
 _LABELS = _noun(
     ("values", _REALS), ("semantics", _TEXT), ("hard", pa.list_(_FLAG)), ("first_error", _WHOLE), ("reasons", _TEXTS), ("error_types", _TEXTS),
-    ("rationales", _TEXTS), ("counts", pa.list_(pa.list_(_WHOLE))), ("confidence", _REALS), ("bounds", pa.list_(pa.list_(_REAL))), _json("evidence"), _json("source"),
-    ("usage", _USAGE),
+    ("rationales", _TEXTS), ("counts", pa.list_(pa.list_(_WHOLE))), ("confidence", _REALS), ("bounds", pa.list_(pa.list_(_REAL))),
+    _json("evidence"), _json("source"), ("usage", _USAGE),
 )  # fmt: skip
 _EXAMPLE = _noun(("id", _TEXT), ("source", _TEXT), ("trajectory", pa.struct(_TRAJECTORY)), ("labels", pa.struct(_LABELS)), _json("metadata"))
 _NODE = _fields(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMS = {
     "prm:FOLDER_OR_ID": "a step-scoring checkpoint from a folder or the hub; a bare folder or hub id (OWNER/NAME) means the same",
-    "tools:arithmetic": "the arithmetic step verifier; no weights",
+    "tools:NAME, tools:NAME+NAME, tools:all": "steps checked by tools: arithmetic, algebra, quantities, ...; no weights",
     "JUDGE:POLICY": "a generative judge on a policy: thinkprm, genprm, r-prm, stepwiser, critic, one-pass, fover-gen, rubric, principle",
     "vllm:URL, sglang:URL": "a model that such a server serves; needs its tokenizer",
     "stepward:URL": "a model behind `stepward serve`",
@@ -68,10 +68,10 @@ def load_reward_model(spec: str | Path, options: LoadOptions = DEFAULT_LOAD, **c
 
 
 def _named(text: str, _: LoadOptions) -> RewardModel | None:
-    if text == "tools:arithmetic":
-        from stepward.rewards.arithmetic import ArithmeticVerifier
+    if text.startswith("tools:"):
+        from stepward.rewards.verifiers import load_tools
 
-        return ArithmeticVerifier()
+        return load_tools(text)
     if text == "oracle:grade-school":
         from stepward.rewards.oracle import grade_school_oracle
 

@@ -1,66 +1,37 @@
-"""Verdict: what exact arithmetic says about a claim, and about a step. Never from the writer's own opinion of the step."""
+"""What exact arithmetic says about a claim, and about a text. Never from the writer's own opinion of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
 
 from stepward.rewards.arithmetic.claim import MAX_TEXT, Claim, extract
 from stepward.rewards.arithmetic.expression import Expression, Unreadable, value_of
 from stepward.rewards.arithmetic.parser import parse
 from stepward.rewards.arithmetic.readings import excuse, numeral_of
+from stepward.rewards.verifiers.verdict import State, StepVerdict, Verdict, combine
 
-
-class State(StrEnum):
-    """SUPPORTED: holds as written. REFUTED: false under every reading considered possible. ABSTAIN: anything else."""
-
-    SUPPORTED = "supported"
-    REFUTED = "refuted"
-    ABSTAIN = "abstain"
+NAME = "arithmetic"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """A claim's state, with both sides' exact literal values where they could be read."""
+class ClaimVerdict(Verdict):
+    """A verdict with its claim, and both sides' exact literal values where they could be read."""
 
-    state: State
     claim: Claim
-    reason: str
     left: Fraction | None = None
     right: Fraction | None = None
 
-    @property
-    def evidence(self) -> str:
-        """The claim as quoted, where it stands, and what its sides come to."""
-        start, end = self.claim.span
-        values = f"; {_show(self.left)} and {_show(self.right)}" if self.left is not None and self.right is not None else ""
-        return f"{self.state.value}: {self.claim.text!r} at {start}-{end} ({self.reason}{values})"
 
-
-@dataclass(frozen=True, kw_only=True)
-class StepVerdict:
-    """A step is refuted if any claim is; supported if at least one claim is and none is refuted; otherwise it is abstained from."""
-
-    state: State
-    verdicts: tuple[Verdict, ...]
-    reason: str
-
-    @property
-    def evidence(self) -> str:
-        """The evidence of the verdicts that decided, one a line."""
-        return "\n".join(verdict.evidence for verdict in self.verdicts if verdict.state is self.state)
-
-
-def check(claim: Claim) -> Verdict:
+def check(claim: Claim) -> ClaimVerdict:
     """SUPPORTED if the literal reading holds exactly, or to the last digit that a decimal right side shows; REFUTED if every reading fails."""
     if claim.obstacle:
-        return Verdict(state=State.ABSTAIN, claim=claim, reason=claim.obstacle)
+        return _verdict(State.ABSTAIN, claim, claim.obstacle)
     try:
         left, right = parse(claim.left), parse(claim.right)
         a, b = value_of(left), value_of(right)
     except Unreadable as error:
-        return Verdict(state=State.ABSTAIN, claim=claim, reason=str(error))
+        return _verdict(State.ABSTAIN, claim, str(error))
     state, reason = State.ABSTAIN, claim.caution
     if a == b:
         state, reason = State.SUPPORTED, "both sides are equal"
@@ -75,21 +46,26 @@ def check(claim: Claim) -> Verdict:
             reason = str(error)
         if not reason:
             state, reason = State.REFUTED, "the sides differ under every reading"
-    return Verdict(state=state, claim=claim, reason=reason, left=a, right=b)
+    return _verdict(state, claim, reason, a, b)
+
+
+def check_all(text: str) -> list[ClaimVerdict]:
+    """A verdict a claim. Never raises; costs time linear in the text's length. Text beyond the length limit holds no claim that is read."""
+    return [check(claim) for claim in extract(text)]
 
 
 def verify(text: str) -> StepVerdict:
-    """The verdict on a step's text. Never raises; costs time linear in the text's length."""
+    """The verdict on a step's text by itself."""
     if len(text) > MAX_TEXT:
         return StepVerdict(state=State.ABSTAIN, verdicts=(), reason=f"the step is longer than {MAX_TEXT} characters")
-    verdicts = tuple(check(claim) for claim in extract(text))
-    states = {verdict.state for verdict in verdicts}
-    for state in (State.REFUTED, State.SUPPORTED):
-        if state in states:
-            count = sum(verdict.state is state for verdict in verdicts)
-            return StepVerdict(state=state, verdicts=verdicts, reason=f"{count} of {len(verdicts)} claims {state.value}")
-    reason = f"no claim could be decided, the first because: {verdicts[0].reason}" if verdicts else "no arithmetic claim found"
-    return StepVerdict(state=State.ABSTAIN, verdicts=verdicts, reason=reason)
+    return combine(check_all(text))
+
+
+def _verdict(state: State, claim: Claim, reason: str, left: Fraction | None = None, right: Fraction | None = None) -> ClaimVerdict:
+    values = {} if left is None or right is None else {"left": spell(left), "right": spell(right)}
+    return ClaimVerdict(
+        state=state, verifier=NAME, kind="equality", text=claim.text, span=claim.span, reason=reason, evidence=values, claim=claim, left=left, right=right
+    )
 
 
 def _rounds_to(value: Fraction, right: Expression, *, approximately: bool) -> bool:
@@ -98,6 +74,7 @@ def _rounds_to(value: Fraction, right: Expression, *, approximately: bool) -> bo
     return numeral is not None and (numeral.pointed or approximately) and abs(value - numeral.value) <= numeral.unit / 2
 
 
-def _show(value: Fraction) -> str:
+def spell(value: Fraction) -> str:
+    """The value for evidence, long ones shortened."""
     text = str(value)
     return text if len(text) <= 40 else f"{text[:18]}...{text[-18:]}"
