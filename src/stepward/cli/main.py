@@ -47,6 +47,7 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_show_vers
 def _register() -> None:
     from stepward.cli.calibrate import calibrate
     from stepward.cli.check import check
+    from stepward.cli.curate import curate
     from stepward.cli.demo import demo
     from stepward.cli.doctor import doctor
     from stepward.cli.evaluate import evaluate
@@ -59,7 +60,7 @@ def _register() -> None:
     from stepward.cli.serve import serve
     from stepward.cli.train import train
 
-    verbs: list[Callable[..., None]] = [demo, check, sample, label, train, score, search]
+    verbs: list[Callable[..., None]] = [demo, check, sample, label, curate, train, score, search]
     for verb in verbs:
         app.command()(verb)
     app.add_typer(evaluate, name="eval")

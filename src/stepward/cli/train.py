@@ -44,11 +44,11 @@ def train(
     Example: stepward train --data labels.jsonl --backbone tiny --out prm
     """
     from stepward.core import InputError
+    from stepward.data.curate.split import split_in_two
     from stepward.policies.load import tiny_folder
     from stepward.rewards.convention import Convention
     from stepward.training.config import Balance, TrainConfig
     from stepward.training.dataset import Keep, Overflow, Target
-    from stepward.training.split import split_by_problem
     from stepward.training.trainer import StepReport
     from stepward.training.trainer import train as run_training
 
@@ -58,7 +58,7 @@ def train(
     if dev_data:
         dev = [example for example in examples_from(dev_data, skip_bad_rows=skip_bad_rows) if example.labels is not None]
     else:
-        examples, dev = split_by_problem(examples, dev_share=0.1, seed=seed)
+        examples, dev = split_in_two(examples, dev_share=0.1, seed=seed)
     config = TrainConfig(
         backbone=str(tiny_folder()) if backbone == "tiny" else backbone,
         convention=Convention() if max_tokens is None else Convention(max_tokens=max_tokens),
