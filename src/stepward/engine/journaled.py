@@ -15,8 +15,7 @@ from stepward.core.scores import ABSTAINED, Scale, StepScores
 from stepward.core.step import Step
 from stepward.core.trajectory import Trajectory
 from stepward.engine.entry import entry_key
-from stepward.engine.journal import Journal
-from stepward.engine.recall import Draft, recall
+from stepward.engine.recall import Draft, Keeper, recall
 
 
 class JournaledPolicy:
@@ -26,9 +25,9 @@ class JournaledPolicy:
     call them on `inner`.
     """
 
-    def __init__(self, policy: Policy, journal: Journal) -> None:
+    def __init__(self, policy: Policy, journal: Keeper) -> None:
         self.inner: Policy = policy.inner if isinstance(policy, JournaledPolicy) and policy.journal is journal else policy
-        self.journal: Journal = journal
+        self.journal: Keeper = journal
 
     @property
     def fingerprint(self) -> str:
@@ -55,9 +54,9 @@ class JournaledPolicy:
 class JournaledRewardModel:
     """A reward model whose scores are kept. Scores with failed steps are not, so that a rerun tries them again; abstentions are."""
 
-    def __init__(self, model: RewardModel, journal: Journal) -> None:
+    def __init__(self, model: RewardModel, journal: Keeper) -> None:
         self.inner: RewardModel = model.inner if isinstance(model, JournaledRewardModel) and model.journal is journal else model
-        self.journal: Journal = journal
+        self.journal: Keeper = journal
 
     @property
     def fingerprint(self) -> str:
@@ -84,9 +83,9 @@ class JournaledRewardModel:
 class JournaledLabeler:
     """A labeler whose labels are kept. Labels with failed steps are not, so that a rerun tries them again; abstentions are."""
 
-    def __init__(self, labeler: Labeler, journal: Journal) -> None:
+    def __init__(self, labeler: Labeler, journal: Keeper) -> None:
         self.inner: Labeler = labeler.inner if isinstance(labeler, JournaledLabeler) and labeler.journal is journal else labeler
-        self.journal: Journal = journal
+        self.journal: Keeper = journal
 
     @property
     def fingerprint(self) -> str:
@@ -106,9 +105,9 @@ class JournaledLabeler:
 class JournaledEnvironment:
     """An environment whose grades are kept; unscored ones are not, so that a rerun tries them again. Observations are not journaled."""
 
-    def __init__(self, environment: Environment, journal: Journal) -> None:
+    def __init__(self, environment: Environment, journal: Keeper) -> None:
         self.inner: Environment = environment.inner if isinstance(environment, JournaledEnvironment) and environment.journal is journal else environment
-        self.journal: Journal = journal
+        self.journal: Keeper = journal
 
     @property
     def fingerprint(self) -> str:
@@ -137,7 +136,7 @@ class JournaledEnvironment:
         return Outcome.from_record(await _recall_one(self.journal, "grade", self.fingerprint, _as_written(trajectory), compute))
 
 
-async def _recall_one(journal: Journal, kind: str, fingerprint: str, request: list[Any], compute: Any) -> Mapping[str, Any]:
+async def _recall_one(journal: Keeper, kind: str, fingerprint: str, request: list[Any], compute: Any) -> Mapping[str, Any]:
     (entry,) = await recall(journal, kind, [entry_key(kind, fingerprint, request)], compute)
     payload: Mapping[str, Any] = entry.payload
     return payload

@@ -6,12 +6,24 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from stepward.core.errors import CountMismatch, InputError
 from stepward.core.usage import Usage, charge, metered
 from stepward.engine.entry import Entry
-from stepward.engine.journal import Journal
+
+
+class Keeper(Protocol):
+    """Where paid-for results are kept: a `Journal`, or one that another process owns."""
+
+    @property
+    def run(self) -> str: ...
+
+    async def get_many(self, keys: Sequence[str], /) -> dict[str, Entry]: ...
+
+    async def put_many(self, entries: Sequence[Entry], /) -> list[Entry]: ...
+
+    def pending(self) -> dict[str, asyncio.Future[Entry | Exception | None]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +38,7 @@ class Draft:
     keep: bool = True
 
 
-async def recall(journal: Journal, kind: str, keys: Sequence[str], compute: Callable[[Sequence[int]], Awaitable[Sequence[Draft]]]) -> list[Entry]:
+async def recall(journal: Keeper, kind: str, keys: Sequence[str], compute: Callable[[Sequence[int]], Awaitable[Sequence[Draft]]]) -> list[Entry]:
     """The entry of every key, in order; `compute(positions)` makes the missing ones.
 
     `compute` gets the positions (indices into `keys`, ascending) that nobody has, and returns drafts for the first one or more of them; it is called
@@ -68,7 +80,7 @@ async def recall(journal: Journal, kind: str, keys: Sequence[str], compute: Call
 
 
 async def _settle(
-    journal: Journal,
+    journal: Keeper,
     kind: str,
     keys: Sequence[str],
     positions: list[int],
