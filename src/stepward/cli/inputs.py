@@ -13,6 +13,7 @@ from stepward.core import Environment, Example, InputError, Problem, Trajectory
 from stepward.data.load import detect, read_examples
 from stepward.data.problems import read_problems
 from stepward.data.set_aside import SetAside
+from stepward.data.shards import shards_in
 from stepward.data.store import SUFFIXES, read_records
 from stepward.environments.load import make_problems
 
@@ -58,7 +59,7 @@ def _read(path: Path, *, format: str, **options: Any) -> Iterator[Example]:
 
 def _every_file(data: Sequence[Path], read: Callable[..., Iterator[T]], skip_bad_rows: bool) -> Iterator[T]:
     aside = SetAside()
-    for path in data:
+    for path in [file for given in data for file in (shards_in(given) or [given])]:
         if not path.is_file():
             raise InputError(f"no such file: {path}")
         yield from read(path, on_error="set_aside", set_aside=aside) if skip_bad_rows else read(path)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from stepward.cli.inputs import check_out, problems_from, trajectories_from
+from stepward.cli.label_job import LabelJob
+from stepward.cli.model_options import loads_models
 from stepward.cli.options import (
     ConcurrencyOption,
-    DeviceOption,
     EnvironmentOption,
     JournalOption,
     JsonOption,
@@ -23,23 +25,41 @@ from stepward.cli.options import (
     SplitOption,
     TemperatureOption,
 )
-from stepward.cli.output import print_json, print_table
-from stepward.cli.session import Session, journal_for, session, spent, tokens, why_missing
-from stepward.core import Environment, Example, Policy, Problem, Sampling, Trajectory, metered
+from stepward.cli.output import print_json, print_table, remarks
+from stepward.cli.session import journal_for, session, spent, tokens, why_missing
+from stepward.core import Example, InputError, Labeler, Problem, Sampling, StepLabels, Trajectory, metered
 from stepward.data.load import check_format, write_examples
-from stepward.environments.episode import solve
-from stepward.labeling.load import failed_labels, load_labeler
+from stepward.data.shards import write_shards
+from stepward.engine.concurrency import Failure
+from stepward.engine.progress import progress
+from stepward.environments.load import load_environment
+from stepward.labeling.load import METHODS, failed_labels, method_named
 from stepward.rewards.load import LoadOptions
 
+Item = TypeVar("Item", Problem, Trajectory)
+_ENGINES = ("local", "ray")
 
+
+@loads_models
 def label(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the labelled examples go; .jsonl, .jsonl.gz or .parquet.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Where the labelled examples go: .jsonl, .jsonl.gz, .parquet, or a folder for Parquet shards.")
+    ],
+    load: LoadOptions,
     policy: PolicyOption = "tiny",
     environment: EnvironmentOption = "grade-school:easy",
     data: Annotated[list[Path] | None, typer.Option("--data", metavar="FILE", help="Trajectories to label; without it the policy writes them first.")] = None,
-    method: Annotated[str, typer.Option("--method", help="monte-carlo, oracle (prefix), oracle-local, or exact-value (scripted policies).")] = "monte-carlo",
-    rollouts: Annotated[int, typer.Option("--rollouts", min=1, metavar="N", help="Completions from every step (monte-carlo).")] = 8,
-    threshold: Annotated[float, typer.Option("--threshold", help="A step is good when more than this share of its completions end right (hard labels).")] = 0.0,
+    method: Annotated[
+        str, typer.Option("--method", metavar="NAME", help=f"One of {', '.join(METHODS)}. With --help: what it does, its source and its parameters.")
+    ] = "monte-carlo",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the method; repeatable.")] = None,
+    rollouts: Annotated[int | None, typer.Option("--rollouts", min=1, metavar="N", help="Completions from every step: the parameter n.")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="A step is good when more than this share of its completions end right.")] = None,
+    prover: Annotated[str | None, typer.Option("--prover", metavar="SPEC", help="The policy that completes prefixes, for methods with a prover.")] = None,
+    judge_model: Annotated[
+        str | None, typer.Option("--judge-model", metavar="SPEC", help="The generative judge of methods that ask one, e.g. critic:http://HOST/v1.")
+    ] = None,
+    tools: Annotated[str, typer.Option("--tools", metavar="NAME+NAME", help="Verifiers of methods that use tools; all: every one that is installed.")] = "all",
     per_problem: Annotated[int, typer.Option("--per-problem", min=1, metavar="N", help="Solutions to write for each problem, without --data.")] = 1,
     format: Annotated[
         str, typer.Option("--format", help="Format of --out: records, normalised, processbench, prm800k, prmbench, math_shepherd, stepwise, solutions.")
@@ -49,40 +69,57 @@ def label(
     limit: LimitOption = None,
     temperature: TemperatureOption = 1.0,
     model_name: ModelName = None,
-    device: DeviceOption = "cpu",
     journal: JournalOption = None,
     concurrency: ConcurrencyOption = 64,
+    engine: Annotated[str, typer.Option("--engine", help="local: this process; ray: several workers, here or on a cluster.")] = "local",
+    workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Workers of --engine ray; each has up to --concurrency items at once.")] = 4,
+    address: Annotated[str | None, typer.Option("--address", metavar="HOST:PORT", help="A Ray cluster; without it one is started on this machine.")] = None,
+    shard_size: Annotated[int, typer.Option("--shard-size", min=1, metavar="N", help="Examples a Parquet shard, when --out is a folder.")] = 10_000,
     skip_bad_rows: SkipBadRows = False,
     json: JsonOption = False,
 ) -> None:
     """Label every step of solutions without humans.
 
     monte-carlo completes each prefix N times with the policy and counts how many completions end right (Math-Shepherd, 2023); soft
-    values, hard labels and counts are all kept. The run can be killed at any moment: the same command goes on from there.
+    values, hard labels and counts are all kept. Other methods: `stepward label --method NAME --help` tells what each does and takes.
+    The run can be killed at any moment: the same command goes on from there.
 
     Example: stepward label --policy scripted:grade-school --environment grade-school --limit 50 --out labels.jsonl
     """
-    sampling = Sampling(temperature=temperature, seed=seed)
+    in_shards = not out.suffix
+    if in_shards and format != "records":
+        raise InputError(f"--out {out} is a folder of Parquet shards, which hold records; give a file for --format {format}")
     check_format(format)
-    if format == "records":
+    if format == "records" and not in_shards:
         check_out(out)
+    if engine not in _ENGINES:
+        raise InputError(f"--engine must be {' or '.join(_ENGINES)}, got {engine!r}")
+    job = LabelJob(
+        method=method,
+        settings=_settings(method, settings, rollouts, threshold),
+        environment=environment,
+        policy=policy if not data or "policy" in method_named(method).needs else None,
+        model_name=model_name,
+        prover=prover,
+        judge=judge_model,
+        tools=tools,
+        sampling=Sampling(temperature=temperature, seed=seed),
+        per_problem=per_problem,
+        load=load,
+    )
     given = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows) if data else None
-    n_unsolved = 0
-    with metered() as ledger, session(journal_for(out, journal), quiet=json, load=LoadOptions(device=device)) as work:
-        world = work.environment(environment)
-        writer, grading = work.policy(policy, model_name), work.grading(world)
-        if given is not None:
-            trajectories = given
-        else:
-            problems = problems_from([], world, seed=seed, split=split, limit=limit)
-            trajectories, n_unsolved = _written(work, writer, grading, problems, per_problem, sampling, concurrency)
-        asked = getattr(writer, "inner", writer) if method == "exact-value" else writer
-        truth = world if method.startswith("oracle") else grading
-        made = load_labeler(method, policy=asked, environment=truth, n=rollouts, threshold=threshold, sampling=sampling)
-        labels, _, n_failed = work.each("label", trajectories, work.labeler(made).label, partial(failed_labels, made), concurrency=concurrency)
+    problems = [] if given is not None else problems_from([], load_environment(environment), seed=seed, split=split, limit=limit)
+    kept = journal_for(out, journal)
+    report: dict[str, Any] = {}
+    with metered() as ledger:
+        run = partial(_here, job, kept, load, json, concurrency) if engine == "local" else partial(_on_ray, job, kept, json, concurrency, workers, address)
+        trajectories, n_unsolved, labels, n_failed = run(problems, given, report)
     source = f"stepward label --method {method}"
     examples = [Example(trajectory, labelled, source=source) for trajectory, labelled in zip(trajectories, labels, strict=True)]
-    write_examples(examples, out, format)
+    if in_shards:
+        report["n_shards"] = len(write_shards(examples, out, size=shard_size))
+    else:
+        write_examples(examples, out, format)
     summary = {
         "method": method,
         "n_trajectories": len(examples),
@@ -92,7 +129,7 @@ def label(
         "n_failed_trajectories": n_failed,
         "n_failed_problems": n_unsolved,
         "out": str(out),
-    } | spent(ledger)
+    } | report | spent(ledger)  # fmt: skip
     if json:
         print_json(summary)
         return
@@ -100,13 +137,97 @@ def label(
     print_table("labelled", ["", "value"], [*rows, ["cost", tokens(ledger.usage)], ["paid now", tokens(ledger.paid)]])
 
 
-def _written(
-    work: Session, writer: Policy, grading: Environment, problems: list[Problem], n: int, sampling: Sampling, concurrency: int
-) -> tuple[list[Trajectory], int]:
-    """`n` graded solutions of every problem, and how many problems could not be sampled."""
+def _settings(method: str, pairs: Sequence[str] | None, rollouts: int | None, threshold: float | None) -> dict[str, Any]:
+    """The method's parameters from --set and the two shorthands."""
+    known = [parameter.name for parameter in method_named(method).parameters]
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set must be NAME=VALUE, got {pair!r}; {method} has the parameters {', '.join(known) or '(none)'}")
+        found[name.strip().replace("-", "_")] = value.strip()
+    for flag, name, short in (("--rollouts", "n", rollouts), ("--threshold", "threshold", threshold)):
+        if short is not None:
+            if name not in known:
+                raise InputError(f"{flag} sets the parameter {name!r}, which method {method!r} does not have; it has: {', '.join(known) or 'none'}")
+            found[name] = short
+    return found
 
-    async def one(problem: Problem) -> list[Trajectory]:
-        return await solve(writer, grading, problem, n, sampling=sampling)
 
-    pools, _, n_failed = work.each("sample", problems, one, lambda _, __: [], concurrency=concurrency)
-    return [trajectory for pool in pools for trajectory in pool], n_failed
+Labelled = tuple[list[Trajectory], int, list[StepLabels], int]
+
+
+def _here(
+    job: LabelJob,
+    journal: Path | None,
+    load: LoadOptions,
+    quiet: bool,
+    concurrency: int,
+    problems: list[Problem],
+    given: list[Trajectory] | None,
+    report: dict[str, Any],  # noqa: ARG001
+) -> Labelled:
+    """In this process."""
+    with session(journal, quiet=quiet, load=load) as work:
+        written, labeler = job.build(work, work.environment(job.environment))
+        n_unsolved = 0
+        if given is None:
+            pools, _, n_unsolved = work.each("sample", problems, written, lambda _, __: [], concurrency=concurrency)
+            given = [trajectory for pool in pools for trajectory in pool]
+        labels, _, n_failed = work.each("label", given, work.labeler(labeler).label, partial(failed_labels, labeler), concurrency=concurrency)
+    return given, n_unsolved, labels, n_failed
+
+
+def _on_ray(
+    job: LabelJob,
+    journal: Path | None,
+    quiet: bool,
+    concurrency: int,
+    workers: int,
+    address: str | None,
+    problems: list[Problem],
+    given: list[Trajectory] | None,
+    report: dict[str, Any],
+) -> Labelled:
+    """On the workers of a cluster, a problem with all its solutions on one worker."""
+    from stepward.engine.distributed import run_distributed
+
+    deaths: list[int] = []
+
+    def every(title: str, items: Sequence[Item]) -> list[Any]:
+        with progress(title, total=len(items), quiet=quiet) as bar:
+            results, told = run_distributed(
+                items,
+                job,
+                key=lambda item: item.id if isinstance(item, Problem) else item.problem.id,
+                workers=workers,
+                address=address,
+                journal=journal,
+                concurrency=concurrency,
+                on_done=lambda _, __: bar.advance(),
+            )
+        deaths.append(told.n_deaths)
+        report[f"{title}_by_worker"] = {str(number): count for number, count in sorted(told.done_by.items())}
+        failed = [result for result in results if isinstance(result, Failure)]
+        if failed:
+            remarks.print(f"{title}: {len(failed)} of {len(items)} failed; the first: {failed[0].reason}", markup=False)
+        return results
+
+    n_unsolved = 0
+    if given is None:
+        pools = every("sample", problems)
+        n_unsolved = sum(isinstance(pool, Failure) for pool in pools)
+        given = [trajectory for pool in pools if not isinstance(pool, Failure) for trajectory in pool]
+    results = every("label", given)
+    report["n_worker_deaths"] = sum(deaths)
+    labeler = _described(job)
+    labels = [
+        failed_labels(labeler, trajectory, result.reason) if isinstance(result, Failure) else result for trajectory, result in zip(given, results, strict=True)
+    ]
+    return given, n_unsolved, labels, sum(isinstance(result, Failure) for result in results)
+
+
+def _described(job: LabelJob) -> Labeler:
+    """The labeler as it is made here, for the source of labels that failed."""
+    with session(None, quiet=True, load=job.load) as work:
+        return job.build(work, work.environment(job.environment))[1]

@@ -52,6 +52,7 @@ def _register() -> None:
     from stepward.cli.doctor import doctor
     from stepward.cli.evaluate import evaluate
     from stepward.cli.label import label
+    from stepward.cli.method_help import LabelCommand
     from stepward.cli.parity import parity
     from stepward.cli.report import report
     from stepward.cli.sample import sample
@@ -62,7 +63,7 @@ def _register() -> None:
 
     verbs: list[Callable[..., None]] = [demo, check, sample, label, curate, train, score, search]
     for verb in verbs:
-        app.command()(verb)
+        app.command(cls=LabelCommand if verb is label else None)(verb)
     app.add_typer(evaluate, name="eval")
     app.command()(calibrate)
     app.command()(parity)

@@ -17,6 +17,7 @@ from stepward.engine.journal import Journal
 from stepward.engine.journaled import JournaledEnvironment, JournaledLabeler, JournaledPolicy, JournaledRewardModel
 from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
+from stepward.engine.recall import Keeper
 from stepward.environments.load import load_environment
 from stepward.policies.load import load_policy
 from stepward.rewards.load import DEFAULT_LOAD, LoadOptions, load_reward_model
@@ -29,7 +30,7 @@ Result = TypeVar("Result")
 class Session:
     """What one command works with. With a journal, everything that it pays for is kept and found again by the next run."""
 
-    journal: Journal | None
+    journal: Keeper | None
     quiet: bool = False
     load: LoadOptions = DEFAULT_LOAD
 

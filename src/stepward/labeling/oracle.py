@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from stepward.core import Policy, StepLabels, Trajectory
+from stepward.core import InputError, Policy, StepLabels, Trajectory
 from stepward.core.labels import Semantics
 
 
@@ -33,6 +33,10 @@ class OracleLabels:
     environment: Oracle
     semantics: Semantics = "prefix"
 
+    def __post_init__(self) -> None:
+        if not hasattr(self.environment, "labels"):
+            raise InputError(f"environment {getattr(self.environment, 'fingerprint', self.environment)} has no oracle; use --method monte-carlo")
+
     @property
     def fingerprint(self) -> str:
         return f"oracle/{self.semantics}/{self.environment.fingerprint}"
@@ -46,6 +50,10 @@ class ExactValue:
     """The exact V(prefix) = P(correct finish | prefix) of a scripted policy for every step: what Monte-Carlo labels estimate."""
 
     policy: ValuedPolicy
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.policy, "value"):
+            raise InputError(f"policy {self.policy.fingerprint} has no exact values; use a scripted policy or --method monte-carlo")
 
     @property
     def fingerprint(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from stepward.core import Usage, metered
@@ -11,16 +11,10 @@ from stepward.engine.concurrency import Failure, run_all
 from stepward.engine.distributed.journal import RemoteJournal
 
 
-class Work(Protocol):
-    """What is done with each item."""
-
-    async def __call__(self, item: Any, /) -> Any: ...
-
-
 class Job(Protocol):
     """What a worker needs to begin, small and picklable: specifications, not models. `open` builds policies and the like in the worker's process."""
 
-    def open(self, journal: RemoteJournal | None) -> Work: ...
+    def open(self, journal: RemoteJournal | None) -> Callable[[Any], Awaitable[Any]]: ...
 
 
 class Worker:

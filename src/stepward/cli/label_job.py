@@ -1,0 +1,74 @@
+"""LabelJob: what `stepward label` does with a problem or a solution, in this process or in a worker of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from stepward.cli.session import Session
+from stepward.core import Environment, Labeler, Policy, Problem, Sampling, StepLabels, Trajectory
+from stepward.core.record import FrozenDict
+from stepward.engine.recall import Keeper
+from stepward.environments.episode import solve
+from stepward.labeling.load import method_named
+from stepward.labeling.methods import Services
+from stepward.rewards.load import DEFAULT_LOAD, LoadOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelJob:
+    """Specifications only, so that it travels to any process; `per_problem` solutions are written for a problem, and a trajectory is labelled."""
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=FrozenDict)
+    environment: str
+    policy: str | None = None
+    model_name: str | None = None
+    prover: str | None = None
+    judge: str | None = None
+    tools: str = "all"
+    sampling: Sampling
+    per_problem: int = 1
+    load: LoadOptions = DEFAULT_LOAD
+
+    def labeler(self, work: Session, world: Environment, policy: Policy | None) -> Labeler:
+        """The method with everything that it needs. Exact values are asked of the policy itself, the truth of the world itself."""
+        method = method_named(self.method)
+        needs = method.needs
+        inner = getattr(policy, "inner", policy) if self.method == "exact-value" else policy
+        services = Services(
+            environment=world if self.method.startswith("oracle") else work.grading(world),
+            policy=inner if "policy" in needs else None,
+            prover=work.policy(self.prover) if self.prover and "prover" in needs else None,
+            judge=work.model(self.judge) if self.judge and "judge" in needs else None,
+            tools=self.tools,
+            sampling=self.sampling,
+        )
+        return method.make(services, self.settings)
+
+    def build(self, work: Session, world: Environment) -> tuple[Callable[[Problem], Awaitable[list[Trajectory]]], Labeler]:
+        """How a problem is solved, and who labels a solution."""
+        policy = work.policy(self.policy, self.model_name) if self.policy else None
+        grading = work.grading(world)
+
+        async def written(problem: Problem) -> list[Trajectory]:
+            assert policy is not None  # checked by the verb
+            return await solve(policy, grading, problem, self.per_problem, sampling=self.sampling)
+
+        return written, self.labeler(work, world, policy)
+
+    def open(self, journal: Keeper | None) -> Callable[[Problem | Trajectory], Awaitable[Any]]:
+        """For a worker: solutions of a problem, labels of a trajectory."""
+        work = Session(journal, quiet=True, load=self.load)
+        written, labeler = self.build(work, work.environment(self.environment))
+        kept = work.labeler(labeler)
+
+        async def either(item: Problem | Trajectory) -> list[Trajectory] | StepLabels:
+            return await (written(item) if isinstance(item, Problem) else kept.label(item))
+
+        return either
+
+    def without_secrets(self) -> LabelJob:
+        """For printing."""
+        return replace(self, load=replace(self.load, token=None))
