@@ -115,6 +115,7 @@ def test_another_number_of_rows_than_steps_is_a_count_mismatch(n_rows: int) -> N
         ("AAAA!", "not base64"),
         ("AAAAAAA=", "not base64 of fp32"),
         ("AAAAAA==", "1 numbers, which are not rows of 2"),
+        ([[0.0, 10**400], [0.0, 1.0], [1.0, 0.0]], "an integer of 401 digits"),
         ({"a": 1}, "are dict, not a list"),
         (None, "are NoneType, not a list"),
     ],
@@ -142,6 +143,14 @@ def test_a_probability_of_exactly_zero_is_a_score_and_shifts_nothing() -> None:
     scores, _ = score(pooled([[1.0, 0.0], [0.25, 0.75], [0.0, 1.0]]), sends="probabilities")
     np.testing.assert_allclose(scores.values, [0.0, 0.75, 1.0])
     assert scores.n_unscored == 0
+
+
+def test_a_single_probability_of_exactly_zero_is_a_score_and_one_below_is_none() -> None:
+    family = "skywork-o1-open-prm"
+    options = {"convention": family_named(family).convention, "tokenizer": tokenizer_named(family), "sends": "probabilities"}
+    scores, _ = score(pooled([[0.0], [0.75], [1.0]]), **options)
+    np.testing.assert_allclose(scores.values, [0.0, 0.75, 1.0], atol=1e-12)
+    assert score(pooled([[-0.5], [0.75], [1.5]]), **options)[0].n_failed == 2
 
 
 @pytest.mark.parametrize(("scores", "unscored"), [([[0.0, 0.0]] * 3, 3), ([[0.5, 0.5], [None, None], [0.1, 0.9]], 1), ([[1.5, -0.5]] * 3, 3)])
@@ -205,7 +214,7 @@ def test_the_number_of_scores_is_the_number_of_steps_whatever_the_server_answers
     """400 answers with something wrong at a random place: a typed failure or one value a step, NaN exactly where there is a reason."""
     draw = random.Random(0)
     solutions = [Trajectory.from_texts("q", [f"step {index}" for index in range(n)]) for n in (1, 2, 5)]
-    junk: list[Any] = [None, True, -1, 10**30, 1e308, "x", "", [], {}, [[]], [None], float("nan"), float("-inf"), [[0.1, 0.9]], {"index": 0}]
+    junk: list[Any] = [None, True, -1, 10**30, 10**400, 1e308, "x", "", [], {}, [[]], [None], float("nan"), float("-inf"), [[0.1, 0.9]], {"index": 0}]
 
     def good(path: str, body: dict[str, Any]) -> Any:
         if path == "/pooling":

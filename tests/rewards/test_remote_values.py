@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.policies.servers import Behaviour, Server, serving
+from tests.policies.servers import Behaviour, Reply, Server, serving
 from tests.rewards.remote_peers import Peer, classify, completions, pooling, token_scores
 
 from stepward.cli.parity_cases import awkward_solutions
@@ -117,6 +118,45 @@ def test_a_server_that_sends_probabilities_whatever_it_is_asked_is_found_out_onc
             [scores] = score_all(model, [solution])
             np.testing.assert_allclose(scores.values, asyncio.run(one.local.score(solution)).values, atol=1e-5)
     assert [body["use_activation"] for _, body in server.requests] == [False, True, *[False] * (len(SOLUTIONS) - 2)], "asked both ways once, to compare"
+
+
+def test_a_server_whose_answers_move_in_their_last_digits_is_found_out_all_the_same(served: Any) -> None:
+    """Batches that other requests share change the last bits of a server's numbers; probabilities must not pass for logits because of that."""
+    one = served("qwen2.5-math-prm")
+    exact, draw = pooling(one.peer, always_activates=True), np.random.default_rng(0)
+
+    def behave(server: Server, path: str, body: dict[str, Any]) -> Reply:
+        status, headers, text = exact(server, path, body)
+        answer = json.loads(text)
+        if path == "/pooling":
+            for item in answer["data"]:
+                goods = [min(max(good + draw.uniform(-1e-3, 1e-3), 0.0), 1.0) for _, good in item["data"]]
+                item["data"] = [[1.0 - good, good] for good in goods]
+        return status, headers, json.dumps(answer)
+
+    with serving(behave) as server:
+        found = score_all(one.remote(f"vllm:{server.url}"), SOLUTIONS)
+    for scores, expected in zip(found, score_all(one.local, SOLUTIONS), strict=True):
+        np.testing.assert_allclose(scores.values, expected.values, atol=2e-3)
+
+
+def test_a_value_that_is_no_number_does_not_hide_that_the_others_are_probabilities(served: Any) -> None:
+    one = served("qwen2.5-math-prm")
+    exact = pooling(one.peer, always_activates=True)
+    [trajectory] = [solution for solution in SOLUTIONS if len(solution) == 30]
+    first = int(one.local.encoder(trajectory).read[0])
+
+    def behave(server: Server, path: str, body: dict[str, Any]) -> Reply:
+        status, headers, text = exact(server, path, body)
+        answer = json.loads(text)
+        if path == "/pooling":
+            answer["data"][0]["data"][first] = [None, None]
+        return status, headers, json.dumps(answer)
+
+    with serving(behave) as server:
+        [scores] = score_all(one.remote(f"vllm:{server.url}"), [trajectory])
+    assert np.flatnonzero(np.isnan(scores.values)).tolist() == [0]
+    np.testing.assert_allclose(scores.values[1:], asyncio.run(one.local.score(trajectory)).values[1:], atol=1e-5)
 
 
 def test_probabilities_of_a_single_value_have_to_be_announced(served: Any) -> None:

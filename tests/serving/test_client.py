@@ -110,7 +110,13 @@ def test_the_token_is_sent_and_a_wrong_one_is_told() -> None:
 
 def test_what_cannot_be_sent_is_told_before_it_is_sent(url: str) -> None:
     with ScoreClient(url) as client:
-        for solution in ((Problem("p", images=("x.png",)), ["a"]), ("\ud800", ["a"]), ("p", ["\udfff"]), (Problem("p", metadata={"x": float("nan")}), ["a"])):
+        for solution in (
+            (Problem("p", images=("x.png",)), ["a"]),
+            ("\ud800", ["a"]),
+            ("p", ["\udfff"]),
+            (Problem("p", metadata={"x": float("nan")}), ["a"]),
+            (Problem("p", metadata={"x": {1}}), ["a"]),
+        ):
             with pytest.raises(InputError):
                 client.score(*solution)
         with pytest.raises(InputError, match="Trajectory"):
@@ -191,7 +197,8 @@ def test_bad_requests_are_not_repeated() -> None:
 @pytest.mark.parametrize(
     "body",
     ["{}", '{"results": 3}', '{"results": [{}]}', json.dumps({"results": [RESULT | {"scores": [2.0]}]}), json.dumps({"results": [RESULT | {"scores": [None]}]}),
-     json.dumps({"results": [RESULT | {"reasons": []}]}), json.dumps({"results": [RESULT | {"usage": {"x": 1}}]})],
+     json.dumps({"results": [RESULT | {"reasons": []}]}), json.dumps({"results": [RESULT | {"usage": {"x": 1}}]}),
+     json.dumps({"results": [RESULT | {"aspects": [1.0]}]}), json.dumps({"results": [RESULT | {"scores": [10**400]}]})],
 )  # fmt: skip
 def test_an_answer_that_is_none_is_a_failure(body: str) -> None:
     with answering(lambda path, _: (200, {}, MODELS if path == "/v1/models" else body)) as address, pytest.raises(RequestFailed):
@@ -209,9 +216,20 @@ def test_another_number_of_scores_or_results_is_a_mismatch() -> None:
         n_results = 1
         with pytest.raises(CountMismatch, match="1 scores for 2"):
             scored(ServedModel.connect(address, retry=FAST), Trajectory.from_texts("p", ["a", "b"]))
+        with pytest.raises(CountMismatch, match="1 scores for 2"), ScoreClient(address, retry=FAST) as client:
+            client.score("p", ["a", "b"])
 
 
 @pytest.mark.parametrize("body", ["{}", '{"data": []}', '{"data": [{"id": "a vLLM model"}]}', MODELS.replace("probability", "stars")])
 def test_a_server_that_is_not_ours_is_told_apart(body: str) -> None:
     with answering(lambda _, __: (200, {}, body)) as address, pytest.raises(RequestFailed, match=r"stepward"):
         ServedModel.connect(address, retry=FAST)
+
+
+def test_requests_that_begin_together_share_one_model(url: str) -> None:
+    async def ask() -> None:
+        async with ScoreClient(url) as client:
+            first, second = await asyncio.gather(client.amodel(), client.amodel())
+            assert first is second
+
+    asyncio.run(ask())

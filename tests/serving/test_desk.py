@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from tests.serving.parts import HashModel, application, hash_scores, item, until
+from tests.serving.parts import PATIENCE_S, HashModel, application, hash_scores, item, until
 
-from stepward.core import InputError, RewardModel, Trajectory
+from stepward.core import InputError, RewardModel, Step, Trajectory
 from stepward.serving.app import create_app
 from stepward.serving.batches import BatchWatch, find_batchers
 from stepward.serving.settings import ServeSettings
@@ -187,5 +189,53 @@ def test_no_solutions_and_no_steps_are_answered(n: int) -> None:
         async with application(HashModel()) as (client, _):
             answer = await client.post("/v1/score", json={"items": [{"problem": "p", "steps": []}] * n})
             assert [result["scores"] for result in answer.json()["results"]] == [[]] * n
+
+    asyncio.run(ask())
+
+
+def test_a_request_whose_body_is_still_coming_when_the_server_stops_is_refused() -> None:
+    async def ask() -> None:
+        model, rest = HashModel(), asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b'{"problem": "p", '
+            await rest.wait()
+            yield b'"steps": ["a"]}'
+
+        async with application(model) as (client, app):
+            desk = app.state.desk
+            coming = asyncio.create_task(client.post("/v1/score", content=body(), headers={"content-type": "application/json"}))
+            await until(lambda: desk.n_items == 1)
+            assert await desk.drain(20.0) == 0, "a client that never ends its body does not hold the server"
+            rest.set()
+            refused = await coming
+            assert refused.status_code == 503
+            assert "retry-after" in refused.headers
+            assert model.batches == [], "nobody waits for this batch any more"
+
+    asyncio.run(ask())
+
+
+def test_a_request_whose_text_is_being_split_when_the_server_stops_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def slowly(text: str) -> tuple[Step, ...]:
+        entered.set()
+        assert go.wait(PATIENCE_S)
+        return (Step(text),)
+
+    monkeypatch.setattr("stepward.serving.openrlhf.segment", slowly)
+
+    async def ask() -> None:
+        async with application(HashModel()) as (client, app):
+            coming = asyncio.create_task(client.post("/get_reward", json={"query": ["qa"], "prompts": ["q"]}))
+            await until(entered.is_set)
+            draining = asyncio.create_task(app.state.desk.drain(20.0))
+            await until(lambda: app.state.desk.state == "draining")
+            await asyncio.sleep(0)
+            assert not draining.done()
+            go.set()
+            assert (await coming).status_code == 200
+            assert await draining == 0
 
     asyncio.run(ask())

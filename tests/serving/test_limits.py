@@ -141,3 +141,17 @@ def test_an_answer_that_takes_too_long_is_504_and_leaves_the_queue() -> None:
 def test_settings_that_cannot_work_are_refused(setting: str, value: Any) -> None:
     with pytest.raises(InputError, match=setting.split("_")[0]):
         ServeSettings(**{setting: value})
+
+
+def test_a_body_that_never_ends_is_408_and_the_clients_own_fault() -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b'{"problem": '
+        await asyncio.Event().wait()
+
+    async def ask() -> None:
+        async with application(HashModel(), request_timeout_s=0.05) as (client, app):
+            error = error_of(await client.post("/v1/score", content=never(), headers={"content-type": "application/json"}), 408)
+            assert error["param"] == "body"
+            assert app.state.desk.n_items == 0
+
+    asyncio.run(ask())

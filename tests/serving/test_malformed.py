@@ -243,3 +243,11 @@ def test_no_json_body_is_a_server_error() -> None:
                 assert answer.status_code in (200, 422), f"{path} {body!r}: {answer.status_code} {answer.text[:300]}"
 
     asyncio.run(ask())
+
+
+def test_a_body_full_of_mistakes_costs_no_list_of_them() -> None:
+    """Of each list one mistake is told: a million of them would take seconds of the server's own thread and gigabytes."""
+    bodies: list[tuple[str, Any]] = [("/pooling", {"input": [-1] * 100_000}), ("/v1/score", {"items": [{"problem": "p", "steps": [1] * 1000}] * 100})]
+    answers = send([(path, json.dumps(body).encode(), {"content-type": JSON}) for path, body in bodies])
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert [answer.json()["error"]["message"].rpartition("(")[2] for answer in answers] == [answers[0].json()["error"]["message"], "and 99 more)"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,8 @@ from stepward.cli.options import ModelOption
 from stepward.cli.output import remarks
 from stepward.core import InputError
 from stepward.rewards.load import DEFAULT_LOAD, LoadOptions, load_reward_model
+
+_LEAVE_S = 1.0  # for the interpreter's own end
 
 
 @loads_models
@@ -70,10 +73,13 @@ def serve(
     )
     check_exposure(host, token=settings.token, insecure=insecure)
     given_up = run(partial(load_reward_model, model, load), settings, host=host, port=port, announce=_say)
+    sys.stdout.flush()
+    sys.stderr.flush()
     if given_up:  # their batch may still run, and the interpreter would wait for its thread
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(0)
+    leaving = threading.Timer(_LEAVE_S, os._exit, (0,))  # so may the batch of a client that has hung up
+    leaving.daemon = True
+    leaving.start()
 
 
 def read_token(env: str | None, file: Path | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
@@ -144,23 +145,28 @@ def _step_markers(text: str) -> Iterator[int]:
 def _numbered(text: str) -> Iterator[int]:
     """Items of the outermost list. A number that begins a list anew opens an inner list; the outer one goes on when its next number comes."""
     outer_indent, expected = 0, [0]
+    n_lists_at: Counter[int] = Counter()  # open lists by the number that each expects, so that a text of many lists costs linear time
     for match in _ITEM.finditer(text):
         number, indent = int(match["number"]), len(match["indent"].expandtabs(4))
         if expected == [0]:
             if number <= 1:
                 outer_indent, expected = indent, [number + 1]
+                n_lists_at[number + 1] += 1
                 yield match.start() + len(match["indent"])
             continue
         if indent > outer_indent:
             continue
-        while number != expected[-1] and len(expected) > 1 and number in expected:
-            expected.pop()
+        while number != expected[-1] and len(expected) > 1 and n_lists_at[number] > 0:
+            n_lists_at[expected.pop()] -= 1
         if number == expected[-1]:
+            n_lists_at[number] -= 1
+            n_lists_at[number + 1] += 1
             expected[-1] += 1
             if len(expected) == 1:
                 yield match.start() + len(match["indent"])
         elif number == 1:
             expected.append(2)
+            n_lists_at[2] += 1
 
 
 def _long_cot(text: str) -> Iterator[int]:

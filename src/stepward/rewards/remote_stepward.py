@@ -77,27 +77,29 @@ class ServedModel:
         Raises: InputError for what cannot be sent (images, a lone surrogate); CountMismatch; RequestFailed after the retries.
         """
         [scores] = await self.score_items([item_of(trajectory)], key=trajectory.key)
-        if len(scores) != len(trajectory):
-            raise CountMismatch(f"{self._connection.base_url} gave {len(scores)} scores for {len(trajectory)} steps")
         return scores
 
     async def score_items(self, items: Sequence[dict[str, Any]], *, key: str = "") -> list[StepScores]:
         """Scores of many items of /v1/score (see `item_of`; a raw text has "text" instead of "steps"), in one request and in order.
 
-        Raises: InputError for what cannot be sent; RequestFailed after the retries.
+        Raises: InputError for what cannot be sent; CountMismatch for another number of results than items, or of scores than steps; RequestFailed after the
+        retries.
         """
         body = {"items": list(items)}
         try:
             canonical_json(body).encode("utf-8")
-        except ValueError as error:  # what JSON or UTF-8 does not have: NaN, a lone surrogate
-            raise InputError(f"this cannot be sent to a server: {error}; texts must be Unicode and numbers finite") from error
+        except (TypeError, ValueError) as error:  # what JSON or UTF-8 does not have: objects, NaN, a lone surrogate
+            raise InputError(f"this cannot be sent to a server: {error}; texts must be Unicode, numbers finite, and metadata JSON") from error
         answer = await self._connection.post("v1/score", body, key=key)
         try:
             read = [_read(result) for result in answer["results"]]
-        except (LookupError, TypeError, ValueError, StepwardError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, StepwardError) as error:
             raise RequestFailed(f"{self._connection.base_url} answered what is no list of scores: {type(error).__name__}: {error}") from error
         if len(read) != len(items):
             raise CountMismatch(f"{self._connection.base_url} gave {len(read)} results for {len(items)} solutions")
+        for item, (scores, _) in zip(items, read, strict=True):
+            if "steps" in item and len(scores) != len(item["steps"]):
+                raise CountMismatch(f"{self._connection.base_url} gave {len(scores)} scores for {len(item['steps'])} steps")
         for scores, paid in read:
             charge(scores.usage, paid=paid)
         return [scores for scores, _ in read]

@@ -44,6 +44,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     for status, meaning in {
         400: "The body is not JSON",
         401: "The token is missing or wrong",
+        408: "The body took longer than the server allows",
         413: "The body is too large",
         415: "The body is of another content type",
         422: "A field is wrong; `details` names each with the reason",
@@ -173,10 +174,12 @@ class Routes:
 
     async def _exchange(self, request: Request, work: Work) -> Response:
         """Body in, answer out: a place in the queue first, then the body within its limit, then `work`, dropped when the client goes away."""
+        body: bytes | None = None
         with self._desk.place() as place:
             try:
                 async with asyncio.timeout(self._settings.request_timeout_s) as limit:
                     body = await read_body(request.stream(), request.headers, self._settings.max_body_bytes)
+                    place.hold()
                     return Json(await while_connected(request, work(parse_json(body), place)))
             except ValidationError as error:
                 raise invalid(error) from None
@@ -185,6 +188,8 @@ class Routes:
             except TimeoutError:
                 if not limit.expired():
                     raise
+                if body is None:
+                    raise Refusal(408, f"the body did not arrive within {self._settings.request_timeout_s:g} s", field="body") from None
                 raise Refusal(504, f"the answer took longer than {self._settings.request_timeout_s:g} s; send fewer items a request") from None
 
 

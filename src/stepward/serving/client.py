@@ -50,7 +50,11 @@ class ScoreClient:
     async def amodel(self) -> ServedModel:
         """`model` for coroutines."""
         if self._model is None:
-            self._model = await ServedModel.connected(self.url, token=self._token, **self._options)
+            model = await ServedModel.connected(self.url, token=self._token, **self._options)
+            if self._model is None:
+                self._model = model
+            else:  # another request of ours was first
+                await model.aclose()
         return self._model
 
     def score(self, problem: Problem | str, solution: str | Sequence[str]) -> StepScores:
@@ -89,7 +93,7 @@ def _parts(items: Sequence[dict[str, Any]], *, max_items: int, max_bytes: int) -
     part: list[dict[str, Any]] = []
     size = 0
     for item in items:
-        n_bytes = len(json.dumps(item, ensure_ascii=False).encode("utf-8", "replace")) + _FRAME
+        n_bytes = len(json.dumps(item, ensure_ascii=False, default=str).encode("utf-8", "replace")) + _FRAME
         if part and (len(part) == max_items or size + n_bytes > max_bytes - _FRAME):
             yield part
             part, size = [], 0

@@ -42,12 +42,15 @@ class Place:
         self._desk = desk
         self.n = 1
 
+    def hold(self) -> None:
+        """The body is here: a server that stops finishes this request. Raises: Refusal 503 when it stopped taking requests while the body came."""
+        self._desk._hold(self)
+
     def accept(self, n: int) -> None:
         """The request is well-formed and brings n solutions. Raises: Refusal 429 when they do not all fit the queue."""
         self._desk._make_room(n - self.n)
         self._desk._take(n - self.n)
         self.n = n
-        self._desk._accept(self)
 
 
 class Desk:
@@ -111,8 +114,7 @@ class Desk:
 
         Raises: Refusal 503 while loading or draining, 429 when the queue is full, both with Retry-After.
         """
-        if self.state == "draining":
-            raise Refusal(503, "the server is stopping and takes no more requests", headers={"Retry-After": "1"})
+        self._check_open()
         _ = self.model
         self._make_room(1)
         place = Place(self)
@@ -162,7 +164,12 @@ class Desk:
         self.n_items += n
         self.meters.queue.set(self.n_items)
 
-    def _accept(self, place: Place) -> None:
+    def _check_open(self) -> None:
+        if self.state == "draining":
+            raise Refusal(503, "the server is stopping and takes no more requests", headers={"Retry-After": "1"})
+
+    def _hold(self, place: Place) -> None:
+        self._check_open()
         self._accepted.add(place)
         self._idle.clear()
 

@@ -8,27 +8,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Frame:
-    """`user` and `assistant` open a turn, `end` closes one."""
+    """`user` and `assistant` open a turn, `end` closes one; `opens` is how the first mark of a conversation begins, a system's included."""
 
+    opens: str
     user: str
     assistant: str
     end: str
 
 
 FRAMES = {
-    "chatml": Frame("<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"),
-    "llama3": Frame("<|start_header_id|>user<|end_header_id|>\n\n", "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
-    "deepseek": Frame("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
-    "mistral": Frame("[INST]", "[/INST]", "</s>"),
+    "chatml": Frame("<|im_start|>", "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"),
+    "llama3": Frame("<|start_header_id|>", "<|start_header_id|>user<|end_header_id|>\n\n", "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
+    "deepseek": Frame("<｜", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
+    "mistral": Frame("[INST]", "[INST]", "[/INST]", "</s>"),
 }
 END_MARKS = (*(frame.end for frame in FRAMES.values()), "<|endoftext|>", "<|end_of_text|>")
 _FIRST_STEP = re.compile(r"(?<!\S)Step 1:")
 
 
 def find_frame(text: str, name: str = "auto") -> Frame | None:
-    """The named frame; with "auto" the one whose user mark occurs in the text; None for "plain" or when there is none."""
+    """The named frame; with "auto" the one that the text comes to first, of those whose user mark occurs in it; None for "plain" or when there is none."""
     if name == "auto":
-        return next((frame for frame in FRAMES.values() if frame.user in text), None)
+        return min((frame for frame in FRAMES.values() if frame.user in text), key=lambda frame: text.find(frame.opens), default=None)
     return FRAMES.get(name)
 
 
@@ -43,22 +44,27 @@ def problem_of(prompt: str, frame: Frame | None) -> str:
 
 def without_end_marks(text: str) -> str:
     """The text without the end-of-turn marks and the white space behind it."""
-    kept = text.rstrip()
-    while (mark := next((mark for mark in END_MARKS if kept.endswith(mark)), None)) is not None:
-        kept = kept.removesuffix(mark).rstrip()
-    return kept if kept != text.rstrip() else text
+    end, found = len(text), False
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        mark = next((mark for mark in END_MARKS if text.endswith(mark, 0, end)), None)
+        if mark is None:
+            return text[:end] if found else text
+        end, found = end - len(mark), True
 
 
 def split_conversation(text: str) -> tuple[str, str] | None:
     """(problem, solution) of a rendered conversation; None where they cannot be told apart.
 
     In a known chat template: the first user turn, and all that follows the first mark that opens an assistant's turn, whatever the solution itself says. In
-    plain text, the solution begins at "Step 1:".
+    plain text, the solution begins at "Step 1:", and marks of templates behind that are words of the solution.
     """
-    frame = find_frame(text)
+    frame, numbered = find_frame(text), _FIRST_STEP.search(text)
+    if numbered is not None and (frame is None or numbered.start() < text.find(frame.opens)):
+        return text[: numbered.start()].strip(), without_end_marks(text[numbered.start() :])
     if frame is None:
-        numbered = _FIRST_STEP.search(text)
-        return None if numbered is None else (text[: numbered.start()].strip(), text[numbered.start() :])
+        return None
     turn = text.partition(frame.user)[2]
     problem, found, solution = turn.partition(frame.assistant)
     return (problem.partition(frame.end)[0].strip(), without_end_marks(solution)) if found else None

@@ -63,7 +63,7 @@ def _integral(value: Any) -> Any:
 
 
 TokenId = Annotated[int, Field(ge=0, le=_LARGEST_ID, json_schema_extra={VOCABULARY_KEYWORD: True}), BeforeValidator(_integral)]
-Ids = Annotated[list[TokenId], Field(min_length=1)]
+Ids = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]  # of a million wrong ids one is told
 
 
 def _kind(value: Any) -> str | None:
@@ -157,11 +157,15 @@ def solutions(request: PoolingInput | PoolingMessages, tokenizer: Any, settings:
     Raises: Refusal 422 for token ids that cannot be decoded, and for too many steps.
     """
     tag = request.step_tag or settings.step_tag
-    found = [None if parts is None else _trajectory(*parts, tag) for parts in request.conversations(tokenizer)]
-    for index, trajectory in enumerate(found):
-        if trajectory is not None and len(trajectory) > settings.max_steps:
+    found: list[Trajectory | None] = []
+    for index, parts in enumerate(request.conversations(tokenizer)):
+        n_tags = 0 if parts is None else parts[1].count(tag)
+        trajectory = None if parts is None or n_tags > settings.max_steps else _trajectory(*parts, tag)
+        n_steps = n_tags or (0 if trajectory is None else len(trajectory))
+        if n_steps > settings.max_steps:
             field = f"input.{index}" if isinstance(request, PoolingInput) else "messages"
-            raise Refusal(422, f"{field}: {len(trajectory)} steps are more than this server's max_steps of {settings.max_steps}", field=field)
+            raise Refusal(422, f"{field}: {n_steps} steps are more than this server's max_steps of {settings.max_steps}", field=field)
+        found.append(trajectory)
     return found
 
 
@@ -198,7 +202,11 @@ def _log(prob: float) -> float:
 def _decoded(ids: list[int], tokenizer: Any) -> str:
     if tokenizer is None:
         raise Refusal(422, "input: the served model has no tokenizer, so token ids mean nothing to it; send text or messages", field="input")
-    unknown = next((token for token in ids if token >= len(tokenizer)), None)
+    size = len(tokenizer)
+    unknown = next((token for token in ids if token >= size), None)
     if unknown is not None:
-        raise Refusal(422, f"input: token id {unknown} is not in the vocabulary of {len(tokenizer)}; use the served model's tokenizer", field="input")
-    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        raise Refusal(422, f"input: token id {unknown} is not in the vocabulary of {size}; use the served model's tokenizer", field="input")
+    text = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    bos = tokenizer.bos_token
+    ours = ids[0] == tokenizer.bos_token_id and not bos.startswith(tuple(frame.opens for frame in FRAMES.values()))  # some begin a turn with it
+    return text.removeprefix(bos) if ours else text

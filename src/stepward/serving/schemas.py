@@ -88,6 +88,7 @@ class StepsItem(Item):
 
     steps: Annotated[
         list[Annotated[Annotated[str, Tag("<text>")] | Annotated[StepObject, Tag("<object>")], TEXT_OR_OBJECT]],
+        Field(fail_fast=True),  # one mistake a solution is told: a list of them would cost more than the request
         AtMost("max_steps"),
     ]
 

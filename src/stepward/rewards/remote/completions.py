@@ -16,6 +16,7 @@ from stepward.rewards.remote.server import Server, spent_by
 Reading = Literal["next-token", "prompt"]
 _TOP = 20  # log-probabilities a position that servers give unless configured otherwise
 _BIAS = 100.0
+_LARGEST = 1e300  # what is beyond is no logarithm, and integers of any size may come
 
 
 class CompletionsModel(RemoteModel):
@@ -124,6 +125,6 @@ def _prompt_logprobs(place: Any) -> dict[int, float]:
 def _by_id(pairs: Any) -> dict[int, float]:
     found: dict[int, float] = {}
     for index, value in pairs:
-        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) and str(index).isdecimal():
+        if isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST and str(index).isdecimal():
             found[int(index)] = float(value)
     return found

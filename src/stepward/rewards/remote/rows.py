@@ -69,4 +69,7 @@ def _number(item: Any) -> float:
         return float("nan")
     if isinstance(item, bool) or not isinstance(item, int | float):
         raise RequestFailed(f"the server's values contain {item!r} where a number should be")
-    return float(item)
+    try:
+        return float(item)
+    except OverflowError:
+        raise RequestFailed(f"the server's values contain an integer of {len(str(item))} digits") from None
