@@ -296,3 +296,34 @@ def test_a_body_in_training_mode_is_refused() -> None:
     body = tiny_body("qwen2").train()
     with pytest.raises(InputError, match="eval"):
         Reader(body, ClassHead())
+
+
+def test_a_head_that_changes_in_place_is_noticed() -> None:
+    class Trained(ClassHead):
+        @property
+        def tensors(self) -> tuple[torch.Tensor, ...]:
+            return (self.weight,)
+
+    body, head = body_of("qwen2"), Trained()
+    reader = Reader(body, head)
+    queries = random_tree(4)
+    reader(queries)
+    head.weight.mul_(1.5)
+    assert_true(body, head, queries, reader(queries))
+
+
+def test_a_body_that_went_into_training_mode_is_refused() -> None:
+    body = tiny_body("qwen2")
+    reader = Reader(body, ClassHead())
+    body.train()
+    with pytest.raises(InputError, match="eval"):
+        reader(random_tree(1))
+
+
+def test_a_body_that_went_into_another_number_format_is_read_anew() -> None:
+    body, head = tiny_body("qwen2"), ClassHead()
+    reader = Reader(body, head)
+    queries = random_tree(4)
+    reader(queries[: len(queries) // 2])
+    body.double()
+    assert_true(body, head, queries, reader(queries), 1e-5)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.engine.reading import ClassHead, LogprobHead, n_distinct, naive, random_tree, tiny_body
+from tests.engine.reading import TINY, ClassHead, LogprobHead, n_distinct, naive, random_tree, tiny_body
+from transformers import CONFIG_MAPPING
 
 from stepward.engine.reader import interface, probe
 from stepward.engine.reader.forward import Unsupported
@@ -199,3 +200,137 @@ def test_errors_of_ours_are_not_taken_for_a_body_that_cannot(model_type: str, mo
     monkeypatch.setattr("stepward.engine.reader.lean.attend", broken)
     with pytest.raises(ZeroDivisionError, match="ours"):
         Reader(tiny_body(model_type), ClassHead())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [
+        ("llama", {"sliding_window": 20}),
+        ("mistral", {"sliding_window": 20, "layer_types": ["full_attention"] * 3}),
+        ("mistral", {"sliding_window": 20, "use_sliding_window": False}),
+        ("qwen2", {"sliding_window": 20, "use_sliding_window": True, "layer_types": ["full_attention", "sliding_attention", "full_attention"]}),
+    ],
+)
+def test_windows_are_those_that_the_models_class_heeds(model_type: str, changes: dict[str, Any]) -> None:
+    body, head = tiny_body(model_type, **changes), ClassHead()  # longer than what a probe reads
+    reader = Reader(body, head)
+    assert reader.form == "lean"
+    ids = np.random.default_rng(0).integers(0, 61, 60)
+    assert difference(body, head, reader, [Query(ids, np.arange(60)), Query(ids[:50], np.arange(50))]) < 1e-4
+
+
+@pytest.mark.parametrize("max_batch_tokens", [200, 10])
+def test_scales_that_go_by_the_index_in_a_pass_do_not_leak_between_sequences(max_batch_tokens: int) -> None:
+    changes = DECODERS["llama4_text"] | {"attn_temperature_tuning": True, "floor_scale": 20, "attn_scale": 2.0, "no_rope_layers": [1, 0, 1]}
+    body, head = tiny_body("llama4_text", **changes), ClassHead()
+    reader = Reader(body, head, max_batch_tokens=max_batch_tokens)
+    assert reader.path == "packed"
+    ids = np.random.default_rng(0).integers(0, 61, (9, 45))
+    queries = [Query(row[:length], np.arange(length)) for row, length in zip(ids, (18, 45, 19, 20, 44, 8, 17, 16, 15), strict=True)]
+    assert difference(body, head, reader, queries) < 1e-4
+
+
+def test_what_follows_counts_where_positions_depend_on_the_length() -> None:
+    body, head = tiny_body("llama", max_position_embeddings=20, rope_parameters={"rope_theta": 10000.0, "rope_type": "dynamic", "factor": 2.0}), ClassHead()
+    reader = Reader(copy.deepcopy(body), head)
+    query = Query(np.random.default_rng(0).integers(0, 61, 50), np.array([5, 12]))
+    (truth,) = naive(body, head, [query])
+    np.testing.assert_allclose(reader([query])[0].values, truth, atol=1e-4, rtol=1e-4)
+
+
+def test_a_body_with_parts_of_other_modalities_stays_as_it_was() -> None:
+    from transformers import AutoModel, Gemma3Config
+
+    text = {**TINY, "head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8}
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 28, "patch_size": 14}
+    torch.manual_seed(0)
+    body = AutoModel.from_config(Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)).eval()
+    body.config.vision_config._attn_implementation = "eager"
+    named = [module.config._attn_implementation for module in body.modules() if hasattr(module, "config")]
+    reader, head = Reader(body, ClassHead()), ClassHead()
+    assert reader.path == "packed"
+    assert difference(body, head, reader, random_tree(1)) < 1e-4
+    assert [module.config._attn_implementation for module in body.modules() if hasattr(module, "config")] == named
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about its use of transformers
+def test_a_switch_of_adapters_is_noticed() -> None:
+    import peft
+
+    plain, head, queries = tiny_body("qwen2"), ClassHead(), random_tree(5)
+    reader = Reader(plain, head)
+    assert difference(plain, head, reader, queries) < 1e-4
+    options = {"r": 4, "target_modules": ["q_proj", "up_proj"], "init_lora_weights": False}
+    body = peft.get_peft_model(plain, peft.LoraConfig(**options)).eval()
+    assert difference(body, head, reader, queries) < 1e-4
+    assert reader.form == "interface"
+    body.add_adapter("other", peft.LoraConfig(**options))
+    body.eval()
+    for name in ("other", "default"):
+        body.set_adapter(name)
+        assert difference(body, head, reader, queries) < 1e-4
+    with body.disable_adapter():
+        assert difference(body, head, reader, queries) < 1e-4
+    assert difference(body, head, reader, queries) < 1e-4
+
+
+def test_a_body_that_turns_out_not_to_share_is_read_padded_from_then_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    body, head, queries = tiny_body("phi3"), ClassHead(), random_tree(1)
+    reader = Reader(body, head)
+    assert reader.path == "packed"
+
+    def never(*_: Any) -> Any:
+        raise Unsupported("not so many tokens")
+
+    monkeypatch.setattr(interface.InterfaceForward, "compute", never)
+    assert difference(body, head, reader, queries) < 1e-4
+    assert (reader.path, reader.form, reader.reason, reader.cached_bytes) == ("padded", "plain", "not so many tokens", 0)
+    assert "not so many tokens" in caplog.text
+
+
+def test_a_sequence_that_is_too_long_fails_alone() -> None:
+    body, head = tiny_body("gpt2", n_positions=30, max_position_embeddings=30), ClassHead()
+    reader = Reader(body, head)
+    with pytest.raises(Exception, match="index out of range"):
+        reader([Query(np.arange(40), np.array([39]))])
+    assert reader.path == "packed"
+    assert difference(body, head, reader, [Query(np.arange(20), np.arange(20))]) < 1e-4
+
+
+def test_blocks_with_other_parts_than_their_kind_has_are_not_written_out() -> None:
+    class Wrapped(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            return self.inner(states) * 0.5
+
+    body, head = tiny_body("llama"), ClassHead()
+    body.layers[1].mlp = Wrapped(body.layers[1].mlp)
+    reader = Reader(body, head)
+    assert (reader.path, reader.form) == ("packed", "interface")
+    assert difference(body, head, reader, random_tree(1)) < 1e-4
+
+
+@pytest.mark.skipif("gemma4_text" not in CONFIG_MAPPING, reason="transformers is older than this model")
+def test_a_mask_that_comes_as_a_view_of_itself_is_the_same_mask() -> None:
+    changes = {"global_head_dim": 8, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 61, "num_kv_shared_layers": 1}
+    kinds = ["sliding_attention", "full_attention", "full_attention"]
+    body, head = tiny_body("gemma4_text", head_dim=8, sliding_window=5, layer_types=kinds, **changes), ClassHead()
+    reader = Reader(body, head)
+    assert (reader.path, reader.reason) == ("packed", "")
+    assert difference(body, head, reader, random_tree(1)) < 1e-4
+
+
+@pytest.mark.skipif("deepseek_v4" not in CONFIG_MAPPING, reason="transformers is older than this model")
+def test_tokens_that_are_compressed_by_the_hundred_are_read_padded() -> None:
+    changes = {"head_dim": 16, "num_key_value_heads": 1, "q_lora_rank": 16, "o_lora_rank": 8, "o_groups": 2, "index_n_heads": 2, "index_head_dim": 16}
+    moe = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    kinds = ["sliding_attention", "heavily_compressed_attention", "sliding_attention"]
+    body, head = tiny_body("deepseek_v4", layer_types=kinds, **changes, **moe), ClassHead()
+    reader = Reader(body, head)
+    ids = np.random.default_rng(0).integers(0, 61, 150)
+    queries = [Query(ids[:100], np.arange(100)), Query(ids, np.arange(150))]
+    assert max(difference(body, head, reader, [query]) for query in queries) < 1e-4
+    assert reader.path == "padded"

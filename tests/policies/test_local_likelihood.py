@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.policies import tiny_models
 
 from stepward.core import ChoicePolicy, ContextOverflow, InputError, Problem, Step, Trajectory, Usage, metered
 from stepward.engine.reader import vocabulary
+from stepward.engine.reader.query import Query
 from stepward.engine.reader.reader import Reader
 from stepward.engine.reader.vocabulary import LogProb
 from stepward.policies.local import LocalPolicy
+from stepward.policies.sampler.likelihood import likelihood_of
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -101,6 +105,15 @@ def test_a_model_that_is_more_than_body_and_output_layer_is_read_as_a_whole() ->
 
     writer.model.forward = halved  # which nothing but a probe can find out
     assert_told(writer)
+
+
+def test_a_model_that_is_read_as_a_whole_needs_no_care_of_gradients() -> None:
+    writer = policy()
+    old = writer.model.lm_head
+    writer.model.lm_head = Lifted(old.in_features, old.out_features, bias=False)
+    ids = torch.arange(20)
+    [reading] = likelihood_of(writer.model, cache_bytes=0, max_batch_tokens=100)([Query(ids.numpy(), ids[1:].numpy())])
+    assert reading.values == pytest.approx(np.array(plain(writer, tuple(ids.tolist()))), abs=1e-4)
 
 
 def spent(writer: LocalPolicy, asked: Any) -> tuple[Usage, Usage]:
@@ -191,3 +204,15 @@ def test_the_entropy_of_a_token_that_cannot_come_is_none() -> None:
     assert read[:, 1].tolist() == pytest.approx([math.log(2), 0.0])
     hidden, weight, targets = torch.randn(5, 4), torch.randn(7, 4), torch.arange(5)
     assert torch.equal(LogProb(weight, entropy=True)(hidden, targets)[:, :1], LogProb(weight)(hidden, targets))
+
+
+@pytest.mark.parametrize("kind", ["mamba", "rwkv"])
+def test_models_without_attention_cost_no_attention(kind: str) -> None:
+    import transformers
+
+    from stepward.policies.sampler.weights import attention_flops
+
+    config = transformers.AutoConfig.for_model(kind)
+    assert attention_flops(SimpleNamespace(config=config), 0, 100) == 0
+    llama = transformers.AutoConfig.for_model("llama", hidden_size=64, num_attention_heads=4, num_hidden_layers=3)
+    assert attention_flops(SimpleNamespace(config=llama), 2, 5) == 4 * 3 * 64 * (3 + 4 + 5)

@@ -39,9 +39,13 @@ class InterfaceForward:
             raise Unsupported(f"{type(body).__name__} takes no position ids")
         if len({parameter.device for parameter in body.parameters()}) > 1:
             raise Unsupported(f"the weights of {type(body).__name__} lie on several devices")
+        kinds = getattr(body.config.get_text_config(), "layer_types", None) or ()
+        if any("compressed" in str(kind) for kind in kinds):  # they do so by the hundred, which no probe is long enough to see
+            raise Unsupported(f"{type(body).__name__} attends to many tokens as one")
         _register()
         self._body = body
-        self._configs = list({id(module.config): module.config for module in body.modules() if hasattr(module, "config")}.values())
+        configs = [module.config for module in body.modules() if hasattr(getattr(module, "config", None), "get_text_config")]
+        self._configs = list({id(each): each for config in configs for each in (config, config.get_text_config())}.values())
         self._device = body.get_input_embeddings().weight.device
 
     def compute(self, pieces: Sequence[Piece], pool: Pool) -> None:
@@ -75,7 +79,7 @@ class _Pass:
     def __init__(self, pieces: Sequence[Piece], slots: Tensor | slice, pool: Pool) -> None:
         self._pieces, self._slots, self._pool = pieces, slots, pool
         self._n_tokens = sum(map(len, pieces))
-        self._rules: dict[int, tuple[Tensor, Rule | None]] = {}  # by identity of the placeholder that the model carries in place of a mask
+        self._rules: dict[int, tuple[Tensor, Rule | None]] = {}  # by the memory of the placeholder that the model carries in place of a mask
         self._tiles: dict[int, list[Tile]] = {}
         self.layers: set[int] = set()
         self.failed = False
@@ -85,7 +89,7 @@ class _Pass:
         from transformers.masking_utils import causal_mask_function
 
         placeholder = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device).expand(1, 1, self._n_tokens, self._n_tokens)
-        self._rules[id(placeholder)] = (placeholder, None if mask_function is causal_mask_function else _as_rule(mask_function))
+        self._rules[_memory(placeholder)] = (placeholder, None if mask_function is causal_mask_function else _as_rule(mask_function))
         return placeholder
 
     def attend(self, module: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, options: dict[str, Any]) -> tuple[Tensor, None]:
@@ -95,7 +99,7 @@ class _Pass:
             raise Unsupported(f"{type(module).__name__} does not say which layer it is, or attends more than once")
         if queries.shape[0] != 1 or not queries.shape[2] == keys.shape[2] == values.shape[2] == self._n_tokens:
             raise Unsupported(f"{type(module).__name__} attends to other than its own tokens")
-        if mask is not None and id(mask) not in self._rules:
+        if mask is not None and (_memory(mask) not in self._rules or mask.shape[-2:] != (self._n_tokens, self._n_tokens)):
             raise Unsupported(f"{type(module).__name__} changes its mask")
         if mask is None and not getattr(module, "is_causal", True):
             raise Unsupported(f"{type(module).__name__} is not causal")
@@ -117,13 +121,19 @@ class _Pass:
         return out[None], None
 
     def _tiles_for(self, mask: Tensor | None, queries: Tensor, keys: Tensor) -> list[Tile]:
-        rule = None if mask is None else self._rules[id(mask)][1]
-        key = 0 if rule is None else id(mask)
+        key = 0 if mask is None else _memory(mask)
+        rule = None if mask is None else self._rules[key][1]
+        key = 0 if rule is None else key
         if key not in self._tiles:
             device = queries.device
             costs = costs_for(device, heads=queries.shape[1], shared_heads=keys.shape[1], size=queries.shape[3])
             self._tiles[key] = tiles_of(self._pieces, costs=costs, rule=rule, dtype=queries.dtype, device=device)
         return self._tiles[key]
+
+
+def _memory(mask: Tensor) -> int:
+    """The same for a tensor and for views of it."""
+    return mask.untyped_storage().data_ptr()
 
 
 def _as_rule(mask_function: Callable[..., Any]) -> Rule:
@@ -158,7 +168,7 @@ def _switched(configs: Sequence[Any]) -> Iterator[None]:
         for config in configs:
             _, original, users = _borrowed.get(id(config), (config, config._attn_implementation, 0))
             _borrowed[id(config)] = (config, original, users + 1)
-            config._attn_implementation = _NAME
+            _rename(config, _NAME)
     try:
         yield
     finally:
@@ -168,7 +178,12 @@ def _switched(configs: Sequence[Any]) -> Iterator[None]:
                 if users > 1:
                     _borrowed[id(config)] = (config, original, users - 1)
                 else:
-                    config._attn_implementation = original
+                    _rename(config, original)
+
+
+def _rename(config: Any, name: str) -> None:
+    """In this configuration alone: the public property would do it to the configurations inside as well."""
+    config._attn_implementation_internal = name
 
 
 def _original(config: Any) -> str:

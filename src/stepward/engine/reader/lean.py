@@ -71,9 +71,7 @@ class LeanForward:
         self._size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._eps = config.rms_norm_eps
         self.costs = costs_for(self.device, heads=self._n_heads, shared_heads=self._n_shared, size=self._size)
-        kinds = getattr(config, "layer_types", None) or [None] * len(self._blocks)
-        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-        self._windows = [window if kind in (None, "sliding_attention") else None for kind in kinds]
+        self._windows = _windows(config, len(self._blocks))
         self._chunk = max(1, _MLP_BYTES // (config.intermediate_size * weight.element_size())) if self.device.type == "cpu" else 1 << 62
         self._cos = self._sin = torch.zeros(0, device=self.device)
 
@@ -142,6 +140,16 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
     turned[..., half:].addcmul_(x[..., :half], sin[..., half:])
     return turned
+
+
+def _windows(config: Any, n_blocks: int) -> list[int | None]:
+    """Every block's sliding window, as the model's own class has it: configurations may hold more settings than their class heeds."""
+    if config.model_type == "llama":
+        return [None] * n_blocks
+    if config.model_type == "mistral":
+        return [config.sliding_window] * n_blocks
+    window = config.sliding_window if getattr(config, "use_sliding_window", True) else None
+    return [window if kind == "sliding_attention" else None for kind in config.layer_types]
 
 
 def _linears(block: Any) -> list[Any]:

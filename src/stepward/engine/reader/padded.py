@@ -21,12 +21,13 @@ class PaddedPass:
     """Queries sorted by length, in batches of at most `max_batch_tokens` tokens with their padding; equal sequences go through once.
 
     A `causal` body reads a sequence up to its last read position only; any other body reads all of it, because what follows counts there. Where padding is
-    not harmless (`ragged` is False) only sequences of equal length share a batch. A `rescaled` body has positions that depend on the length of what it reads,
-    and remembers the longest: it reads a single token before every batch to forget that.
+    not harmless (`ragged` is False) only sequences of equal length share a batch. A `rescaled` body has positions that depend on the length of what it reads
+    (so that all of it counts), and remembers the longest: it reads a single token before every batch to forget that.
     """
 
     def __init__(self, body: Any, head: Head, *, max_batch_tokens: int, causal: bool, ragged: bool, rescaled: bool = False) -> None:
-        self._body, self._head, self._causal, self._ragged, self._rescaled = body, head, causal, ragged and not rescaled, rescaled
+        self._body, self._head, self._rescaled = body, head, rescaled
+        self._causal, self._ragged = causal and not rescaled, ragged and not rescaled
         self._max_batch_tokens = max_batch_tokens
         self._device = body.get_input_embeddings().weight.device
         accepted = inspect.signature(body.forward).parameters

@@ -1,4 +1,4 @@
-"""Rotary positions that are rescaled when a sequence gets long: up to which length a prefix means the same in every sequence."""
+"""Positions that are rescaled when a sequence gets long: up to which length a prefix means the same in every sequence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ def longest_static(config: Any) -> int:
     """Sequences of at most so many tokens all have the same positions; sys.maxsize where length does not matter."""
     config = config.get_text_config()
     limits = [_limit(rope, config) for rope in _ropes(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None))]
-    return min(limits, default=sys.maxsize)
+    return min([*limits, longest_pass(config)])
+
+
+def longest_pass(config: Any) -> int:
+    """Tokens of one pass at most; sys.maxsize where their number does not matter.
+
+    Llama 4 scales queries by their index in what it reads, whatever position they are said to have, from the floor scale on.
+    """
+    config = config.get_text_config()
+    return int(config.floor_scale) - 1 if getattr(config, "attn_temperature_tuning", False) and hasattr(config, "floor_scale") else sys.maxsize
 
 
 def _ropes(parameters: Any) -> Iterator[Mapping[str, Any]]:

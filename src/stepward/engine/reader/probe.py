@@ -93,7 +93,10 @@ def plain_states(body: Any, ids: NDArray[np.int64]) -> Tensor:
 
 
 def _packed(make: Callable[[Any], Forward], body: Any, sequences: Sequences, truth: Sequence[Tensor]) -> Packed:
-    forward = make(body)
+    try:
+        forward = make(body)
+    except AttributeError as error:
+        raise Unsupported(f"{type(body).__name__} is not built like the models of transformers ({error})") from error
     device, size = truth[0].device, truth[0].shape[1]
     pool = Pool(n_outputs=size, device=device)
     reading = PackedPass(forward, _Identity(size), pool, cache_bytes=1 << 30, pass_tokens=16, device=device)

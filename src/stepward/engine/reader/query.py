@@ -21,7 +21,7 @@ class Reading:
     """What the head gave at every position of a query, and what that cost.
 
     `n_computed` tokens went through the model because of this query; `n_cached` of its tokens were spared, because a cache or another query of the
-    batch had them. Both together are the tokens up to the last position that is read.
+    batch had them. Both together are the tokens up to the last position that is read, or all of them where what follows counts too.
     """
 
     values: NDArray[np.float64]  # [T, K]

@@ -52,6 +52,11 @@ class LogProb:
         return torch.cat(parts) if parts else hidden.new_zeros((0, self.n_outputs), dtype=torch.float32)
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The weights."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    @property
     def flops(self) -> int:
         """Of one position."""
         return 2 * self.weight.numel()

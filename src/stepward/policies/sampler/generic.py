@@ -19,8 +19,10 @@ class GenericPass:
         config = model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ())
         window = getattr(config, "sliding_window", None)
-        if getattr(config, "use_sliding_window", True) is False:
+        if getattr(config, "use_sliding_window", True) is False or config.model_type == "llama":  # whose class heeds no window, whatever is configured
             window = None
+        if config.model_type == "mistral":  # nor kinds of layers
+            kinds = set()
         self._window = window if window is not None and (not kinds or "sliding_attention" in kinds) else None
         self._mixed = self._window is not None and len(kinds) > 1
         self._extra = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}

@@ -66,6 +66,7 @@ class _WholeModel:
     def get_input_embeddings(self) -> Any:
         return self._model.get_input_embeddings()
 
+    @torch.no_grad()
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
         return SimpleNamespace(last_hidden_state=self._model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits)
 

@@ -35,11 +35,25 @@ def active_parameters(model: Any) -> int:
 
 
 def attention_flops(model: Any, start: int, end: int) -> int:
-    """Floating-point operations of attention for positions start..end-1: 4 x layers x heads x head size x context, each position reading itself too."""
+    """Floating-point operations of attention for positions start..end-1: 4 x layers x heads x head size x context, each position reading itself too.
+
+    0 where the configuration has no attention heads (state-space and recurrent models). Where layers differ in their head size, hidden size / heads
+    stands for it.
+    """
     config = model.config.get_text_config()
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_pair = 4 * int(config.num_hidden_layers * config.num_attention_heads * size)
+    heads, layers, hidden = (_number(config, name) for name in ("num_attention_heads", "num_hidden_layers", "hidden_size"))
+    size = _number(config, "head_dim") or (hidden // heads if heads else 0)
+    per_pair = 4 * layers * heads * size
     return per_pair * (end * (end + 1) - start * (start + 1)) // 2
+
+
+def _number(config: Any, name: str) -> int:
+    """A whole number of the configuration; 0 where it has none, or one a layer."""
+    try:
+        value = getattr(config, name, None)
+    except RuntimeError:  # transformers refuses a name that is different in every layer
+        return 0
+    return int(value) if isinstance(value, int) else 0
 
 
 def context_length(model: Any) -> int | None:
