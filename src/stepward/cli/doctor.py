@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
-import sys
 from typing import Any
 
 from stepward import __version__
@@ -100,8 +98,24 @@ def _grader() -> str:
     return "works in a killable worker process" if outcome.correct else f"unexpected answer: {outcome}"
 
 
-def _sandbox() -> str:
-    found = [name for name in ("bwrap", "unshare", "nsjail") if shutil.which(name)]
-    if not sys.platform.startswith("linux"):
-        return "none here; running untrusted code is refused"
-    return f"not used yet: no part of this version runs untrusted code; found on this machine: {', '.join(found) or 'nothing'}"
+def _sandbox() -> dict[str, str]:
+    """Each mechanism by trial: a program in it has run and could not get out; then what is used."""
+    from stepward.core.errors import StepwardError
+    from stepward.engine.sandbox import best_sandbox, probe
+    from stepward.engine.sandbox.sandbox import MECHANISMS
+
+    found = {}
+    for mechanism in MECHANISMS:
+        try:
+            finding = probe(mechanism)
+        except Exception as error:  # a report of what works must not fail itself
+            found[mechanism] = f"broken: {error!r}"
+            continue
+        works = f"works, with {finding.python}" + (f" ({finding.reason})" if finding.reason else "")
+        found[mechanism] = works if finding.works else f"does not work: {finding.reason}"
+    try:
+        with best_sandbox() as box:
+            found["used"] = box.mechanism
+    except StepwardError as error:
+        found["used"] = str(error)
+    return found

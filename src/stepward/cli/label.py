@@ -31,6 +31,7 @@ from stepward.core import Example, InputError, Labeler, Problem, Sampling, StepL
 from stepward.data.load import check_format, write_examples
 from stepward.data.shards import write_shards
 from stepward.engine.concurrency import Failure
+from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
 from stepward.environments.load import load_environment
 from stepward.labeling.load import METHODS, failed_labels, method_named
@@ -55,6 +56,12 @@ def label(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the method; repeatable.")] = None,
     rollouts: Annotated[int | None, typer.Option("--rollouts", min=1, metavar="N", help="Completions from every step: the parameter n.")] = None,
     threshold: Annotated[float | None, typer.Option("--threshold", help="A step is good when more than this share of its completions end right.")] = None,
+    pilot: Annotated[
+        int,
+        typer.Option(
+            "--pilot", min=0, metavar="N", help="Fit the prior of adaptive labeling on the first N solutions, 4 rollouts a step; 100 are a good size."
+        ),
+    ] = 0,
     prover: Annotated[str | None, typer.Option("--prover", metavar="SPEC", help="The policy that completes prefixes, for methods with a prover.")] = None,
     judge_model: Annotated[
         str | None, typer.Option("--judge-model", metavar="SPEC", help="The generative judge of methods that ask one, e.g. critic:http://HOST/v1.")
@@ -94,6 +101,8 @@ def label(
         check_out(out)
     if engine not in _ENGINES:
         raise InputError(f"--engine must be {' or '.join(_ENGINES)}, got {engine!r}")
+    if pilot and "prior" not in {parameter.name for parameter in method_named(method).parameters}:
+        raise InputError(f"--pilot fits the prior of adaptive labeling; method {method!r} has none")
     job = LabelJob(
         method=method,
         settings=_settings(method, settings, rollouts, threshold),
@@ -112,7 +121,11 @@ def label(
     kept = journal_for(out, journal)
     report: dict[str, Any] = {}
     with metered() as ledger:
-        run = partial(_here, job, kept, load, json, concurrency) if engine == "local" else partial(_on_ray, job, kept, json, concurrency, workers, address)
+        run = (
+            partial(_here, job, kept, load, json, concurrency, pilot)
+            if engine == "local"
+            else partial(_on_ray, job, kept, json, concurrency, pilot, workers, address)
+        )
         trajectories, n_unsolved, labels, n_failed = run(problems, given, report)
     source = f"stepward label --method {method}"
     examples = [Example(trajectory, labelled, source=source) for trajectory, labelled in zip(trajectories, labels, strict=True)]
@@ -163,17 +176,22 @@ def _here(
     load: LoadOptions,
     quiet: bool,
     concurrency: int,
+    pilot: int,
     problems: list[Problem],
     given: list[Trajectory] | None,
     report: dict[str, Any],  # noqa: ARG001
 ) -> Labelled:
     """In this process."""
     with session(journal, quiet=quiet, load=load) as work:
-        written, labeler = job.build(work, work.environment(job.environment))
+        world, writer = job.parts(work)
+        job.labeler(work, world, writer)  # what it refuses is refused before anything is paid
         n_unsolved = 0
         if given is None:
-            pools, _, n_unsolved = work.each("sample", problems, written, lambda _, __: [], concurrency=concurrency)
+            pools, _, n_unsolved = work.each("sample", problems, job.solver(work, world, writer), lambda _, __: [], concurrency=concurrency)
             given = [trajectory for pool in pools for trajectory in pool]
+        if pilot:
+            job = run_sync(job.fitted(work, world, writer, given[:pilot]))
+        labeler = job.labeler(work, world, writer)
         labels, _, n_failed = work.each("label", given, work.labeler(labeler).label, partial(failed_labels, labeler), concurrency=concurrency)
     return given, n_unsolved, labels, n_failed
 
@@ -183,6 +201,7 @@ def _on_ray(
     journal: Path | None,
     quiet: bool,
     concurrency: int,
+    pilot: int,
     workers: int,
     address: str | None,
     problems: list[Problem],
@@ -218,6 +237,9 @@ def _on_ray(
         pools = every("sample", problems)
         n_unsolved = sum(isinstance(pool, Failure) for pool in pools)
         given = [trajectory for pool in pools if not isinstance(pool, Failure) for trajectory in pool]
+    if pilot:
+        with session(journal, quiet=quiet, load=job.load) as work:
+            job = run_sync(job.fitted(work, *job.parts(work), given[:pilot]))
     results = every("label", given)
     report["n_worker_deaths"] = sum(deaths)
     labeler = _described(job)
@@ -230,4 +252,4 @@ def _on_ray(
 def _described(job: LabelJob) -> Labeler:
     """The labeler as it is made here, for the source of labels that failed."""
     with session(None, quiet=True, load=job.load) as work:
-        return job.build(work, work.environment(job.environment))[1]
+        return job.labeler(work, *job.parts(work))

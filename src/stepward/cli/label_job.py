@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from stepward.core import Environment, Labeler, Policy, Problem, Sampling, StepL
 from stepward.core.record import FrozenDict
 from stepward.engine.recall import Keeper
 from stepward.environments.episode import solve
+from stepward.labeling.completer import Completer
 from stepward.labeling.load import method_named
 from stepward.labeling.methods import Services
 from stepward.rewards.load import DEFAULT_LOAD, LoadOptions
@@ -47,28 +48,35 @@ class LabelJob:
         )
         return method.make(services, self.settings)
 
-    def build(self, work: Session, world: Environment) -> tuple[Callable[[Problem], Awaitable[list[Trajectory]]], Labeler]:
-        """How a problem is solved, and who labels a solution."""
-        policy = work.policy(self.policy, self.model_name) if self.policy else None
+    def parts(self, work: Session) -> tuple[Environment, Policy | None]:
+        """The world, and the policy if one is needed."""
+        return work.environment(self.environment), work.policy(self.policy, self.model_name) if self.policy else None
+
+    def solver(self, work: Session, world: Environment, policy: Policy | None) -> Callable[[Problem], Awaitable[list[Trajectory]]]:
+        """How a problem is solved."""
         grading = work.grading(world)
 
         async def written(problem: Problem) -> list[Trajectory]:
             assert policy is not None  # checked by the verb
             return await solve(policy, grading, problem, self.per_problem, sampling=self.sampling)
 
-        return written, self.labeler(work, world, policy)
+        return written
+
+    async def fitted(self, work: Session, world: Environment, policy: Policy | None, pilot: Sequence[Trajectory]) -> LabelJob:
+        """The same job with the prior of adaptive labeling learned from some trajectories."""
+        assert policy is not None  # such methods need one
+        from stepward.labeling.adaptive.fit import fit_prior
+
+        prior = await fit_prior(pilot, Completer(policy=policy, environment=work.grading(world), sampling=self.sampling))
+        return replace(self, settings={**self.settings, "prior": prior})
 
     def open(self, journal: Keeper | None) -> Callable[[Problem | Trajectory], Awaitable[Any]]:
         """For a worker: solutions of a problem, labels of a trajectory."""
         work = Session(journal, quiet=True, load=self.load)
-        written, labeler = self.build(work, work.environment(self.environment))
-        kept = work.labeler(labeler)
+        world, policy = self.parts(work)
+        written, kept = self.solver(work, world, policy), work.labeler(self.labeler(work, world, policy))
 
         async def either(item: Problem | Trajectory) -> list[Trajectory] | StepLabels:
             return await (written(item) if isinstance(item, Problem) else kept.label(item))
 
         return either
-
-    def without_secrets(self) -> LabelJob:
-        """For printing."""
-        return replace(self, load=replace(self.load, token=None))

@@ -1,0 +1,87 @@
+"""stepward label: methods by name, their help pages, workers and shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from stepward.cli.main import app
+from stepward.core import InputError
+from stepward.data import read_records
+from stepward.data.shards import shards_in, write_shards
+
+BASE = ["label", "--policy", "scripted:grade-school", "--environment", "grade-school:easy", "--limit", "6", "--json"]
+
+
+def run(*arguments: str) -> Any:
+    ran = CliRunner().invoke(app, [*BASE, *arguments], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    return json.loads(ran.stdout)
+
+
+def test_help_beside_a_method_is_that_methods_page() -> None:
+    for arguments in (["label", "--method", "scan", "--help"], ["label", "--help", "--method=scan"]):
+        page = CliRunner().invoke(app, arguments).stdout
+        assert "stepward label --method scan" in page
+        assert "min_confidence" in page
+        assert "--shard-size" not in page
+    page = CliRunner().invoke(app, ["label", "--help"]).stdout
+    assert "--shard-size" in page
+    assert CliRunner().invoke(app, ["label", "--method", "nothing", "--help"]).exit_code != 0
+
+
+def test_a_method_runs_with_its_settings_and_says_so_in_every_label(tmp_path: Path) -> None:
+    out = tmp_path / "labels.jsonl"
+    summary = run("--method", "adaptive", "--set", "error=0.2", "--set", "max-rollouts=40", "--out", str(out))
+    labels = [example.labels for example in read_records(out)]
+    assert summary["n_trajectories"] == len(labels) == 6
+    assert {(one.source["method"], one.source["error"], one.source["max_rollouts"]) for one in labels} == {("adaptive", 0.2, 40)}
+    assert run("--method", "adaptive", "--set", "error=0.2", "--set", "max-rollouts=40", "--out", str(out))["paid"]["policy_tokens"] == 0
+
+
+def test_a_pilot_changes_the_prior_and_costs_its_rollouts(tmp_path: Path) -> None:
+    plain = run("--method", "adaptive", "--out", str(tmp_path / "plain.jsonl"))
+    fitted = run("--method", "adaptive", "--pilot", "4", "--out", str(tmp_path / "fitted.jsonl"))
+    priors = [next(read_records(tmp_path / name)).labels.source["prior"] for name in ("plain.jsonl", "fitted.jsonl")]
+    assert priors[0] != priors[1]
+    assert fitted["usage"]["policy_tokens"] > plain["usage"]["policy_tokens"]
+
+
+def test_settings_that_do_not_fit_are_refused_before_anything_is_paid(tmp_path: Path) -> None:
+    for arguments, message in (
+        (["--method", "adaptive", "--rollouts", "3"], "--rollouts sets the parameter 'n', which method 'adaptive' does not have"),
+        (["--set", "n"], "--set must be NAME=VALUE"),
+        (["--pilot", "3"], "--pilot fits the prior of adaptive labeling; method 'monte-carlo' has none"),
+        (["--engine", "cloud"], "--engine must be local or ray"),
+    ):
+        with pytest.raises(InputError, match=message):
+            CliRunner().invoke(app, [*BASE, *arguments, "--out", str(tmp_path / "a.jsonl")], catch_exceptions=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_write_the_same_labels_and_a_folder_gets_shards(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the ray extra is not installed")
+    here = run("--rollouts", "2", "--out", str(tmp_path / "here.jsonl"))
+    there = run("--rollouts", "2", "--engine", "ray", "--workers", "2", "--shard-size", "4", "--out", str(tmp_path / "there"))
+    assert [example.labels for example in read_records(tmp_path / "here.jsonl")] == [
+        example.labels for shard in shards_in(tmp_path / "there") for example in read_records(shard)
+    ]
+    assert (there["n_shards"], there["n_worker_deaths"], there["usage"]) == (2, 0, here["usage"])
+    again = run("--data", str(tmp_path / "there"), "--method", "oracle", "--out", str(tmp_path / "truth.jsonl"))
+    assert again["n_trajectories"] == 6, "a folder of shards is data"
+
+
+def test_a_shorter_set_leaves_no_old_shards(tmp_path: Path) -> None:
+    run("--method", "oracle", "--out", str(tmp_path / "truth.jsonl"))
+    examples = list(read_records(tmp_path / "truth.jsonl"))
+    assert len(write_shards(examples, tmp_path / "set", size=2)) == 3
+    assert len(write_shards(examples, tmp_path / "set", size=4)) == 2
+    assert [example for shard in shards_in(tmp_path / "set") for example in read_records(shard)] == examples
+    with pytest.raises(InputError, match="at least 1 example"):
+        write_shards(examples, tmp_path / "set", size=0)
+    with pytest.raises(InputError, match="is a file"):
+        write_shards(examples, tmp_path / "truth.jsonl")
