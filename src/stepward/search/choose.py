@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from stepward.core.errors import CountMismatch
+from stepward.core.errors import CountMismatch, InputError
 
 
 def argmax(weights: Sequence[float]) -> int | None:
@@ -36,6 +36,107 @@ def weighted_vote(answers: Sequence[str | None], weights: Sequence[float]) -> in
 def majority_vote(answers: Sequence[str | None]) -> int | None:
     """Index of the first candidate with the most frequent answer; None when no candidate states an answer (Wang et al., Self-Consistency, 2022)."""
     return weighted_vote(answers, [1.0] * len(answers))
+
+
+def hybrid_vote(answers: Sequence[str | None], weights: Sequence[float], *, consensus: float = 0.5) -> int | None:
+    """The majority's answer where at least a share `consensus` of the voters gives it, else the candidate of largest weight.
+
+    HMR of Uncertainty-Based Methods for Automated Process Reward Data Construction and Output Aggregation (2025); the threshold is a reconstruction. consensus
+    0 is the majority vote, above 1 best-of-n. The voters are the candidates with an answer.
+
+    Raises: InputError for a negative or unknown threshold.
+    """
+    if not consensus >= 0.0:
+        raise InputError(f"consensus must be a share of votes, at least 0, got {consensus!r}")
+    _check(answers, weights)
+    chosen = majority_vote(answers)
+    if chosen is None:
+        return argmax(weights)
+    voters = [answer for answer in answers if answer is not None]
+    agreeing = sum(answer == answers[chosen] for answer in voters)
+    best = argmax([math.nan if answer is None else weight for answer, weight in zip(answers, weights, strict=True)])
+    return chosen if agreeing >= consensus * len(voters) or best is None else best
+
+
+def frequency_reward_vote(answers: Sequence[str | None], weights: Sequence[float], *, alpha: float = 0.5) -> int | None:
+    """Representative of the answer a that maximises alpha norm(mean weight of a) + (1 - alpha) norm(share of a).
+
+    norm maps the answers' numbers to [0, 1] by their minimum and maximum; where all are equal it gives 0. alpha 0 is the majority vote, 1 the largest mean
+    weight. Adding a constant to all weights changes nothing. WRF of Uncertainty-Based Methods for Automated Process Reward Data Construction and Output
+    Aggregation (2025); alpha is a reconstruction. Candidates without an answer or a weight do not vote.
+
+    Raises: InputError for alpha outside [0, 1].
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise InputError(f"alpha must lie in [0, 1], got {alpha!r}")
+    groups = _groups(answers, weights)
+    if not groups:
+        return None
+    reward = _normed({answer: sum(weights[index] for index in group) / len(group) for answer, group in groups.items()})
+    share = _normed({answer: float(len(group)) for answer, group in groups.items()})
+    winner = max(groups, key=lambda answer: alpha * reward[answer] + (1.0 - alpha) * share[answer])
+    return max(groups[winner], key=lambda index: weights[index])
+
+
+def pairwise_choice(preferences: Sequence[Sequence[float]]) -> int | None:
+    """The candidate with the largest sum over others j of P(i beats j), both orders averaged: [p_ij + 1 - p_ji] / 2; NaN pairs are left out.
+
+    A total order where the preferences are transitive (round robin of BPP-Search, 2024). A candidate of whom nothing is known cannot win.
+    """
+    n = len(preferences)
+    if any(len(row) != n for row in preferences):
+        raise CountMismatch(f"preferences must be a square matrix, got rows of {[len(row) for row in preferences]}")
+    totals = []
+    for i in range(n):
+        seen = [_duel(preferences, i, j) for j in range(n) if j != i]
+        known = [chance for chance in seen if not math.isnan(chance)]
+        totals.append(sum(known) / len(known) if known else math.nan)
+    return argmax(totals) if n > 1 else (0 if n else None)
+
+
+def node_weighted_vote(answers: Sequence[str | None], paths: Sequence[Sequence[int]], rewards: Sequence[float]) -> int | None:
+    """Representative of the answer whose subtree of edges carries most reward: each node of the tree adds its reward once to every answer below it.
+
+    `paths`: the nodes from root to end of every candidate; `rewards`: one a node, NaN adds nothing. ("edge" vote of LLM Reasoners, 2024.)
+    """
+    if len(answers) != len(paths):
+        raise CountMismatch(f"{len(answers)} answers but {len(paths)} paths")
+    below: dict[str, set[int]] = {}
+    for answer, path in zip(answers, paths, strict=True):
+        if answer is not None:
+            below.setdefault(answer, set()).update(path)
+    if not below:
+        return None
+    worth = {answer: sum(rewards[node] for node in nodes if not math.isnan(rewards[node])) for answer, nodes in below.items()}
+    winner = max(worth, key=lambda answer: worth[answer])
+    return next(index for index, answer in enumerate(answers) if answer == winner)
+
+
+def _duel(preferences: Sequence[Sequence[float]], i: int, j: int) -> float:
+    one, other = preferences[i][j], preferences[j][i]
+    if math.isnan(one) or math.isnan(other):
+        return one if math.isnan(other) else 1.0 - other
+    return (one + 1.0 - other) / 2.0
+
+
+def _check(answers: Sequence[str | None], weights: Sequence[float]) -> None:
+    if len(answers) != len(weights):
+        raise CountMismatch(f"{len(answers)} answers but {len(weights)} weights")
+
+
+def _groups(answers: Sequence[str | None], weights: Sequence[float]) -> dict[str, list[int]]:
+    """Candidates with an answer and a weight, by answer, in the order in which answers appear."""
+    _check(answers, weights)
+    groups: dict[str, list[int]] = {}
+    for index, (answer, weight) in enumerate(zip(answers, weights, strict=True)):
+        if answer is not None and not math.isnan(weight):
+            groups.setdefault(answer, []).append(index)
+    return groups
+
+
+def _normed(numbers: dict[str, float]) -> dict[str, float]:
+    low, high = min(numbers.values()), max(numbers.values())
+    return {answer: (number - low) / (high - low) if high > low else 0.0 for answer, number in numbers.items()}
 
 
 def _non_negative(weights: dict[int, float]) -> dict[int, float]:
