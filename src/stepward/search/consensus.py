@@ -80,7 +80,7 @@ def votes_needed(answers: Sequence[str | None], stop: VoteStop) -> int:
 def lead(first: int, second: int) -> float:
     """P(X > 1/2) for X ~ Beta(first + 1, second + 1) = P(Binomial(first + second + 1, 1/2) <= first)."""
     n = first + second + 1
-    return sum(math.comb(n, k) for k in range(first + 1)) / 2**n
+    return float(sum(math.comb(n, k) for k in range(first + 1)) / (1 << n))
 
 
 def _leaders(answers: Sequence[str | None]) -> tuple[int, int]:
