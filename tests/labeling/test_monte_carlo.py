@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from tests.labeling.chains import WORLD as STAIRS
+from tests.labeling.chains import Ladder, by_length, chain, label_all, many
 
 from stepward.core import Count, InputError, Outcome, Policy, RequestFailed, Sampling, StepLabels, Trajectory, Until
 from stepward.environments.episode import solve
 from stepward.environments.grade_school import GradeSchool
 from stepward.labeling import ExactValue, MonteCarlo, OracleLabels
+from stepward.labeling.binomial import draws_to_first_success, error_of_any
 from stepward.policies.scripted import ErrorRates, ScriptedSolver
 from stepward.testing import check_labeler
 
@@ -157,3 +160,75 @@ def test_settings_out_of_range_are_refused() -> None:
         MonteCarlo(policy=SOLVER, environment=WORLD, n=0)
     with pytest.raises(InputError, match="threshold"):
         MonteCarlo(policy=SOLVER, environment=WORLD, threshold=1.0)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_curtailed_hard_labels_are_the_same_path_by_path_and_cheaper(threshold: float, batch: int) -> None:
+    cases = trajectories(60, seed=2)
+    fixed = MonteCarlo(policy=SOLVER, environment=WORLD, n=8, estimate="hard", threshold=threshold)
+    curtailed = replace(fixed, batch=batch)
+    full, short = labelled(cases, fixed), labelled(cases, curtailed)
+    assert [labels.hard for labels in short] == [labels.hard for labels in full]
+    assert [labels.values.tolist() for labels in short] == [labels.values.tolist() for labels in full]
+    saved = 1 - sum(labels.usage.policy_tokens for labels in short) / sum(labels.usage.policy_tokens for labels in full)
+    assert saved > (0.4 if threshold == 0.0 else 0.1), "one success settles much; more than 30 % of eight takes three"
+    assert full[0].values.tolist() == [float(bool(good)) for good in full[0].hard], "hard estimation has values 1 and 0"
+
+
+def test_curtailed_drawing_costs_what_the_formula_says() -> None:
+    """Mean number of rollouts until the first success of at most n: (1 - (1 - V)^n) / V, within 3 standard errors."""
+    n = 8
+    for value in (0.0, 0.2, 0.5, 0.9):
+        labeler = MonteCarlo(policy=Ladder(by_length([value, value]), 2), environment=STAIRS, n=n, estimate="hard", batch=1)
+        labels = label_all(labeler, [chain(2, problem=problem) for problem in many(250)])
+        drawn = np.array([count.rollouts for label in labels for count in label.counts if count is not None], dtype=float)
+        expected = draws_to_first_success(value, n)
+        assert abs(drawn.mean() - expected) <= 3 * drawn.std() / math.sqrt(len(drawn)) + 1e-12, (value, drawn.mean(), expected)
+        assert [label.usage.policy_tokens for label in labels] == drawn.tolist(), "one token a rollout here"
+
+
+def test_soft_values_that_stop_at_a_number_of_successes_are_unbiased_and_the_share_is_not() -> None:
+    value, wanted = 0.35, 3
+    labeler = MonteCarlo(policy=Ladder(by_length([value, value]), 2), environment=STAIRS, n=16, stop_after=wanted)
+    labels = label_all(labeler, [chain(2, problem=problem) for problem in many(800)])
+    given = np.array([label.values[0] for label in labels])
+    shares = np.array([label.counts[0].value for label in labels if label.counts[0] is not None])
+    error = given.std() / math.sqrt(len(given))
+    assert abs(given.mean() - value) < 3 * error
+    assert shares.mean() - value > 3 * error, "the plain share is biased upwards"
+    covered = [bounds[0] <= value <= bounds[1] for label in labels if (bounds := label.bounds[0]) is not None]
+    assert np.mean(covered) >= 0.95
+
+
+def test_soft_labels_carry_intervals_that_cover_the_exact_value() -> None:
+    cases = trajectories(120, seed=4)
+    given = labelled(cases, MonteCarlo(policy=SOLVER, environment=WORLD, n=8))
+    exact = labelled(cases, ExactValue(SOLVER))
+    covered = [low <= truth.values[t] <= high for label, truth in zip(given, exact, strict=True) for t, (low, high) in enumerate(filter(None, label.bounds))]
+    assert len(covered) > 500
+    assert np.mean(covered) >= 0.95
+
+
+def test_stopping_early_and_soft_values_do_not_go_together_unasked() -> None:
+    with pytest.raises(InputError, match="biases soft values"):
+        MonteCarlo(policy=SOLVER, environment=WORLD, batch=1)
+    with pytest.raises(InputError, match="stop_after"):
+        MonteCarlo(policy=SOLVER, environment=WORLD, stop_after=1)
+    with pytest.raises(InputError, match="estimate"):
+        MonteCarlo(policy=SOLVER, environment=WORLD, estimate="mean")  # type: ignore[arg-type]
+
+
+def test_more_rollouts_make_hard_labels_worse_where_errors_are_repaired() -> None:
+    """Error of "any of n" labels, half of the steps before an error: the closed form within 3 standard errors, rising after 4 rollouts."""
+    before, after, seen = 0.5, 0.05, {}
+    policy = Ladder(lambda prefix: before if len(prefix) == 1 else after, 3)
+    cases = [chain(3, problem=problem) for problem in many(400)]
+    for n in (1, 4, 16):
+        labels = label_all(MonteCarlo(policy=policy, environment=STAIRS, n=n, estimate="hard", batch=1), cases)
+        wrong = [label.hard[0] is False for label in labels] + [label.hard[1] is True for label in labels]
+        expected = error_of_any(n, before=before, after=after, share=0.5)
+        assert abs(np.mean(wrong) - expected) < 3 * math.sqrt(expected * (1 - expected) / len(wrong))
+        seen[n] = np.mean(wrong)
+    assert seen[4] < seen[1]
+    assert seen[4] < seen[16]

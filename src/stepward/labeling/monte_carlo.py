@@ -2,94 +2,87 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from stepward.core import (
-    FAILURES,
-    Count,
-    Environment,
-    InputError,
-    Outcome,
-    Policy,
-    Sampling,
-    StepLabels,
-    Trajectory,
-    canonical_json,
-    content_hash,
-    metered,
-)
-from stepward.environments.episode import complete, grade
+from stepward.core import InputError, Semantics
+from stepward.labeling.binomial import interval
+from stepward.labeling.chain import Chain, ChainLabeler
+from stepward.labeling.completer import RolloutBank
+from stepward.labeling.estimators import unbiased
+from stepward.labeling.probing import Drawn, draw_each, settled, successes
+from stepward.labeling.sheet import Sheet
 
-
-@dataclass(frozen=True)
-class Pool:
-    """The graded rollouts from one prefix; `reason` says why there is none."""
-
-    count: Count
-    reason: str | None = None
+Estimate = Literal["soft", "hard"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MonteCarlo:
+class MonteCarlo(ChainLabeler):
     """A step's value is the share of `n` completions from it that end right (Math-Shepherd, 2023).
 
-    Soft estimation: value_t = successes_t / n. Hard estimation: step t is good if value_t > `threshold` (0: one success is enough).
-    Both are in the labels. With V_t the completing policy's true chance, E[value_t] = V_t and, at threshold 0,
+    estimate="soft": value_t = successes_t / n; the hard label beside it is good if value_t > `threshold` (0: one success is enough).
+    estimate="hard": value_t is that hard label, 1 or 0. With V_t the completing policy's true chance, E[soft_t] = V_t and, at threshold 0,
     P(hard_t good) = 1 - (1 - V_t)^n. The last step of a finished trajectory is graded, not rolled out, and costs nothing.
 
-    A completion that a limit cut off or that cannot be graded is neither a success nor a failure: it is counted as unscored.
-    Semantics: *value* under `policy`. Difference from the paper: counts and soft values are kept beside the hard labels.
+    `batch`: ask for so many completions at a time and stop when the hard label is settled. The labels are the same as without, path by path, for
+    (1 - (1 - V)^n) / V completions on average at batch 1 and threshold 0. The share is then biased, so this is for estimate="hard" only.
+    `stop_after`: for estimate="soft", stop at so many successes; the value is then the unbiased one for such stopping, whose relative error is about
+    1 / sqrt(stop_after) whatever V. At least 2; with 1 the value would be the first completion alone.
+
+    A completion that a limit cut off or that cannot be graded is neither a success nor a failure: it is counted as unscored. Soft labels have exact
+    95 % intervals. Semantics: *value* under `policy`. Difference from the paper: counts are kept beside the labels; both kinds of early stopping.
     """
 
-    policy: Policy
-    environment: Environment
     n: int = 8
     threshold: float = 0.0
-    sampling: Sampling = Sampling(temperature=1.0)
+    estimate: Estimate = "soft"
+    batch: int | None = None
+    stop_after: int | None = None
+
+    method: ClassVar[str] = "monte-carlo"
+    semantics: ClassVar[Semantics] = "value"
 
     def __post_init__(self) -> None:
         if self.n < 1:
             raise InputError(f"MonteCarlo.n must be at least 1, got {self.n}")
         if not 0.0 <= self.threshold < 1.0:
             raise InputError(f"MonteCarlo.threshold must lie in [0, 1), got {self.threshold}; a step is good when its value is above it")
+        if self.estimate not in ("soft", "hard"):
+            raise InputError(f"MonteCarlo.estimate must be 'soft' or 'hard', got {self.estimate!r}")
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"MonteCarlo.batch must be at least 1, got {self.batch}; leave it out to ask for all completions at once")
+        if self.batch is not None and self.estimate == "soft" and self.stop_after is None:
+            raise InputError("MonteCarlo.batch stops early, which biases soft values; use estimate='hard', or stop_after for unbiased soft values")
+        if self.stop_after is not None and (self.stop_after < 2 or self.estimate == "hard"):
+            raise InputError(f"MonteCarlo.stop_after is for estimate='soft' and at least 2, got {self.stop_after} with estimate={self.estimate!r}")
 
-    @property
-    def fingerprint(self) -> str:
-        parts = [self.policy.fingerprint, self.environment.fingerprint, self.n, self.threshold, self.sampling.to_record()]
-        return f"monte-carlo/{content_hash(canonical_json(parts))}"
+    async def fill(self, sheet: Sheet, chain: Chain, bank: RolloutBank) -> None:
+        if self.stop_after is not None:
+            found = await draw_each(bank, chain.open_prefixes, self.n, stop=successes(self.stop_after), batch=self.batch or 1)
+        elif self.batch is not None:
+            found = await draw_each(bank, chain.open_prefixes, self.n, stop=settled(self.threshold, self.n), batch=self.batch)
+        else:
+            found = await draw_each(bank, chain.open_prefixes, self.n)
+        for step, drawn in enumerate(found):
+            self.write(sheet, step, drawn)
+        if chain.outcome is not None:
+            sheet.graded(len(chain) - 1, chain.outcome)
 
-    async def label(self, trajectory: Trajectory) -> StepLabels:
-        with metered() as ledger:
-            open_prefixes = [trajectory.prefix(k) for k in range(1, len(trajectory))]
-            pools = list(await asyncio.gather(*(self.rollouts(prefix) for prefix in open_prefixes)))
-            if len(trajectory) and not trajectory.ended:
-                pools.append(await self.rollouts(trajectory))
-            last = await self.grade(trajectory) if len(trajectory) and trajectory.ended else None
-        counts, reasons = [pool.count for pool in pools], [pool.reason for pool in pools]
-        return StepLabels.from_counts(counts, outcome=last, reasons=reasons, threshold=self.threshold, source=self.describe(), usage=ledger.usage)
+    def write(self, sheet: Sheet, step: int, drawn: Drawn) -> None:
+        """The label of a step from what was drawn after it."""
+        count = drawn.count
+        good = count.value > self.threshold
+        if drawn.reason is not None:
+            sheet.miss(step, drawn.reason, count=count)
+        elif self.estimate == "hard":
+            sheet.good_or_bad(step, good, count=count)
+        elif self.stop_after is not None:
+            value = unbiased(count, stop=self.stop_after, last=drawn.last)
+            sheet.value(step, value, good, count=count, bounds=_around(interval(count, stop=self.stop_after, last=drawn.last), value))
+        else:
+            sheet.value(step, count.value, good, count=count, bounds=interval(count))
 
-    async def rollouts(self, prefix: Trajectory) -> Pool:
-        """`n` completions of an open prefix, graded."""
-        try:
-            ends = await complete(self.policy, self.environment, prefix, self.n, sampling=self.sampling)
-        except FAILURES as error:
-            return Pool(Count(0, 0, self.n), f"rollouts failed: {error}")
-        outcomes = await asyncio.gather(*(self.grade(end) for end in ends))
-        known = [outcome.correct for outcome in outcomes if outcome.scored]
-        lost = [outcome.reason for outcome in outcomes if not outcome.scored]
-        count = Count(sum(map(bool, known)), len(known), len(lost))
-        return Pool(count, None if known else f"no rollout could be graded: {lost[0] if lost else 'none came back'}")
 
-    async def grade(self, trajectory: Trajectory) -> Outcome:
-        return trajectory.outcome if trajectory.outcome is not None else await grade(self.environment, trajectory)
-
-    def describe(self) -> dict[str, object]:
-        return {
-            "method": "monte-carlo",
-            "policy": self.policy.fingerprint,
-            "environment": self.environment.fingerprint,
-            "rollouts": self.n,
-            "threshold": self.threshold,
-            "sampling": self.sampling.to_record(),
-        }
+def _around(bounds: tuple[float, float], value: float) -> tuple[float, float]:
+    """Rounding must not leave the value outside."""
+    return min(bounds[0], value), max(bounds[1], value)
