@@ -16,7 +16,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -55,13 +55,20 @@ class TinyRun:
     seed: int = 0
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Word level: a word with or without the space before it is one token, so is a number below 100; decoding gives the text back exactly."""
-    words = vocabulary()
+Lessons = Callable[[TinyRun, int], Iterator[tuple[str, Sequence[str]]]]
+Measure = Callable[[LlamaForCausalLM, PreTrainedTokenizerFast, TinyRun], dict[str, float]]
+
+
+def number_tokens() -> list[str]:
+    """Numbers below 100, and two digits within a longer number."""
+    return [f"{space}{number}" for number in range(100) for space in (" ", "")] + [f"0{digit}" for digit in range(10)]
+
+
+def tiny_tokenizer(words: Sequence[str], more: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Word level: a word with or without the space before it is one token; decoding gives the text back exactly. `more`: further tokens."""
     tokens = ["<pad>", "</s>", "<unk>", "\n", " "]
     tokens += [space + word for word in words for space in (" ", "") if not word.isdigit()]
-    tokens += [f"{space}{number}" for number in range(100) for space in (" ", "")]
-    tokens += [f"0{digit}" for digit in range(10)]
+    tokens += more
     tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(dict.fromkeys(tokens))}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -113,7 +120,7 @@ def misconceived(problem: Problem) -> list[str] | None:
     return [*lines, f"The answer is {values[world.asked]}."]
 
 
-def batches(run: TinyRun, tokenizer: PreTrainedTokenizerFast, start_pool: int) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+def batches(run: TinyRun, tokenizer: PreTrainedTokenizerFast, start_pool: int, lessons: Lessons) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
     """Pools of `pool` batches; within a pool, examples of like length go together. Targets are the solution's tokens only."""
     pool_index = start_pool
     while True:
@@ -211,9 +218,9 @@ def pass_at_1(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, run: 
     return {"pass@1": sum(every) / len(every)} | {f"{k} operations": round(sum(hits) / len(hits), 3) for k, hits in sorted(right.items())}
 
 
-def train(run: TinyRun, out: Path, *, steps: int) -> None:
+def train(run: TinyRun, out: Path, tokenizer: PreTrainedTokenizerFast, lessons: Lessons, measure: Measure, *, steps: int) -> None:
+    """Train on the lessons from the last checkpoint in `out` on; the model is measured and saved every ten pools."""
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = tiny_tokenizer()
     model = tiny_model(run, tokenizer)
     opts = optimizers(model, run)
     step, spent_s, tokens = 0, 0.0, 0
@@ -230,7 +237,7 @@ def train(run: TinyRun, out: Path, *, steps: int) -> None:
     print(f"{n_parameters:,} parameters, {len(tokenizer)} tokens, from step {step}", flush=True)
     began = time.monotonic() - spent_s
     shown, smooth, counted = time.monotonic(), 0.0, tokens
-    for pool in batches(run, tokenizer, step // run.pool):
+    for pool in batches(run, tokenizer, step // run.pool, lessons):
         for ids, targets in pool:
             scale = min(1.0, (step + 1) / run.warmup_steps, max(0.02, (steps - step) / run.decay_steps))
             for opt, lr in zip(opts, base_lr, strict=True):
@@ -257,7 +264,7 @@ def train(run: TinyRun, out: Path, *, steps: int) -> None:
         shown, counted = now, tokens
         over = step >= steps
         if over or (step // run.pool) % 10 == 0:
-            line |= pass_at_1(model, tokenizer, run)
+            line |= measure(model, tokenizer, run)
             torch.save(
                 {"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step, "spent_s": time.monotonic() - began, "tokens": tokens},
                 state_file,
@@ -284,4 +291,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--misconception-share", type=float, default=TinyRun.misconception_share)
     arguments = parser.parse_args()
-    train(TinyRun(seed=arguments.seed, misconception_share=arguments.misconception_share), arguments.out, steps=arguments.steps)
+    settings = TinyRun(seed=arguments.seed, misconception_share=arguments.misconception_share)
+    train(settings, arguments.out, tiny_tokenizer(vocabulary(), number_tokens()), lessons, pass_at_1, steps=arguments.steps)

@@ -7,7 +7,10 @@ from typing import Protocol, runtime_checkable
 
 from stepward.core import Environment, InputError, Problem
 
-FORMS = "grade-school (2 to 12 operations), grade-school:easy (1 to 4, small numbers), maths"
+FORMS = (
+    "grade-school (2 to 12 operations), grade-school:easy (1 to 4, small numbers), "
+    "deduction (3 to 6 derivations; also :easy, :medium and :hard), maths, code (programs, run in the sandbox)"
+)
 
 
 @runtime_checkable
@@ -26,10 +29,19 @@ def load_environment(spec: str) -> Environment:
         from stepward.environments.grade_school import GradeSchool
 
         return GradeSchool.easy() if spec.endswith(":easy") else GradeSchool.full()
+    name, _, level = spec.partition(":")
+    if name == "deduction" and level in ("", "easy", "medium", "hard"):
+        from stepward.environments.deduction import Deduction
+
+        return {"easy": Deduction.easy, "hard": Deduction.hard}.get(level, Deduction.medium)()
     if spec == "maths":
         from stepward.environments.maths import Maths
 
         return Maths()
+    if spec == "code":
+        from stepward.environments.code import Code
+
+        return Code()
     raise InputError(f"unknown environment {spec!r}; known forms: {FORMS}")
 
 

@@ -9,14 +9,15 @@ from stepward.core import InputError, Policy
 
 TINY = Path(__file__).with_name("tiny")
 _TINY_ROWS = 512  # the model is small: many rows at once cost little memory and make larger matrix products
-_FORMS = "tiny, scripted:grade-school, hf:FOLDER_OR_ID, http://HOST:PORT/v1 or https://HOST/v1 (with a model name)"
+_FORMS = "tiny, scripted:grade-school, scripted:deduction, hf:FOLDER_OR_ID, http://HOST:PORT/v1 or https://HOST/v1 (with a model name)"
 
 
 def load_policy(spec: str, *, model_name: str | None = None, **options: Any) -> Policy:
     """The policy that `spec` names; `options` go to it as keyword arguments.
 
-    tiny: the model shipped in this package. scripted:grade-school: the stochastic solver of the grade-school environment. hf:FOLDER_OR_ID: a
-    transformers causal language model. http://..., https://...: an OpenAI-compatible server, whose model is `model_name`.
+    tiny: the model shipped in this package, which solves easy grade-school problems.
+    scripted:grade-school, scripted:deduction: the stochastic solvers of these environments, with exact values. hf:FOLDER_OR_ID: a transformers
+    causal language model. http://..., https://...: an OpenAI-compatible server, whose model is `model_name`.
 
     Raises: InputError for an unknown form, listing the known ones.
     """
@@ -41,6 +42,10 @@ def load_policy(spec: str, *, model_name: str | None = None, **options: Any) -> 
         from stepward.policies.scripted import ScriptedSolver
 
         return ScriptedSolver(**options)
+    if spec == "scripted:deduction":
+        from stepward.policies.scripted import ScriptedReasoner
+
+        return ScriptedReasoner(**options)
     raise InputError(f"unknown policy {spec!r}; the forms are {_FORMS}")
 
 

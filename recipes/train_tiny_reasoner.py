@@ -1,0 +1,116 @@
+"""Train a tiny policy for deduction: a small Llama that is to reason through the easy problems. Not yet trained to the end; no weights of it ship.
+
+    python recipes/train_tiny_reasoner.py --out runs/tiny-deduction
+    stepward sample --policy hf:runs/tiny-deduction/model --environment deduction:easy --split dev --limit 100 --out samples.jsonl
+
+The recipe is that of train_tiny_policy.py: problems are streamed from the environment's train split, Muon for matrices and AdamW for the rest, and
+killing and restarting continues from the last checkpoint. There is no planted misconception. The skill that derivations rest on is to look a rule
+up by its condition, so the curriculum begins with drills (what follows this word?) and recitations (all rules of a problem in the wording of steps),
+then come problems of one derivation, then the easy range.
+
+What was measured, by one sample for each of 200 dev problems: without drills and recitations, 800 steps (2.0 million tokens) gave 51 % right verdicts,
+which is chance, and 8 % solutions without any error; with recitations and no drills, 1,200 steps (3.0 million tokens) gave 44 % and 11 %. Steps are
+well formed by then and cite the right facts; the rules that they cite are often not those of the problem. With drills it has not been run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from train_tiny_policy import TinyRun, tiny_tokenizer, train
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from stepward.core import Problem, Trajectory
+from stepward.environments.deduction import Deduction, vocabulary
+from stepward.environments.deduction.lexicon import KINDS, QUALITIES
+from stepward.environments.deduction.oracle import oracle_of
+
+DRILL_STEPS = 500  # in which most lessons are drills
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasonerRun(TinyRun):
+    """A smaller model than the grade-school policy's: the vocabulary is small and there are no numbers."""
+
+    layers: int = 4
+    hidden: int = 128
+    heads: int = 4
+    ffn: int = 320
+    batch: int = 32
+    lr: float = 2e-3
+    muon_lr: float = 1.5e-2
+    decay_steps: int = 400
+    curriculum_steps: int = 1000
+
+
+def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Sequence[str]]]:
+    """Prompt and solution of problem after problem: drills, recitations and one derivation first, then more and more of the easy range."""
+    easy = Deduction.easy()
+    short = replace(easy, max_steps=1)
+    rng = random.Random(f"{run.seed} {start}")
+    index = start * 100_000_000
+    seen = start * run.batch * run.pool
+    while True:
+        share = min(1.0, max(0, seen - DRILL_STEPS * run.batch) / (run.curriculum_steps * run.batch))
+        if seen < DRILL_STEPS * run.batch and rng.random() < 0.7:
+            yield drill(rng)
+            seen += 1
+            continue
+        drawn = (easy if rng.random() < 0.3 + 0.7 * share else short).problem(run.seed, index, "train")
+        yield drawn.prompt, [recitation(drawn, rng)] if rng.random() < 0.8 * (1.0 - share) else drawn.reference_steps
+        index += 1
+        seen += 1
+
+
+def drill(rng: random.Random) -> tuple[str, list[str]]:
+    """Words in random order, and the same again from another one of them on: what follows a word has to be looked up."""
+    listed = rng.sample((*KINDS, *QUALITIES), rng.randint(12, 28))
+    at = rng.randrange(len(listed))
+    return "So " + " ".join(listed), ["So " + " ".join((*listed[at:], *listed[:at]))]
+
+
+def recitation(problem: Problem, rng: random.Random) -> str:
+    """All rules of a problem, in any order, worded as steps word them."""
+    rules = [rule.text for rule in oracle_of(problem).world.rules]
+    rng.shuffle(rules)
+    return f"So {', '.join(rules)}."
+
+
+@torch.inference_mode()
+def quality(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, run: TinyRun, n: int = 200) -> dict[str, float]:
+    """On dev problems, one sample each at temperature 1: the share with the right verdict, and the share without any error, by number of derivations."""
+    model.eval()
+    world = Deduction.easy()
+    drawn = list(world.problems(run.seed, n, split="dev"))
+    right: list[bool] = []
+    flawless: dict[int, list[bool]] = {}
+    tokenizer.padding_side = "left"
+    torch.manual_seed(run.seed)
+    for at in range(0, n, 100):
+        group = drawn[at : at + 100]
+        inputs = tokenizer([p.prompt + "\n" for p in group], return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False)
+        output = model.generate(**inputs, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=100)
+        for p, row in zip(group, output[:, inputs["input_ids"].shape[1] :], strict=True):
+            text = tokenizer.decode(row, skip_special_tokens=True)
+            judged = world.judge(Trajectory.from_texts(p, text.split("\n"), separator="\n"))
+            right.append(judged.final_correct is True)
+            flawless.setdefault(len(p.reference_steps) - 1, []).append(judged.first_error < 0 and judged.final_correct is True)
+    model.train()
+    every = [hit for hits in flawless.values() for hit in hits]
+    by_length = {f"flawless, {k} derivations": round(sum(hits) / len(hits), 3) for k, hits in sorted(flawless.items())}
+    return {"pass@1": sum(right) / n, "flawless": sum(every) / n} | by_length
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/tiny-deduction"))
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    train(ReasonerRun(seed=arguments.seed), arguments.out, tiny_tokenizer(vocabulary()), lessons, quality, steps=arguments.steps)
