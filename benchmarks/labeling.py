@@ -8,7 +8,7 @@ labelers complete prefixes with the policy that wrote them.
 For each labeler: first-error accuracy (interval: resampled problems), accuracy of hard steps, error of values, coverage and width of stated 95 % intervals,
 confidence stated and earned, policy tokens a trajectory. Thresholds of Monte-Carlo are varied after the fact, on the same rollouts; the table shows 0 and the
 best. Then, for every labeler, the tokens that adaptive labeling needs to be as accurate; and, at the cost of adaptive values, the fixed-N interval's width.
-OmegaPRM itself labels the steps that it probes and leaves the others; its search for the first error alone is the row "bisection, curtailed".
+Last, the rollouts of OmegaPRM's search in worlds of 4 to 64 steps, which should grow with the logarithm of their number.
 
     python benchmarks/labeling.py --n 500 --plot labeling.png
     python benchmarks/labeling.py --scenarios grade-school:scripted,deduction:no-repair --n 100 --json
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ from stepward.labeling.trees.omega import CurtailedOmegaPRM, OmegaPRM
 from stepward.labeling.trees.rest import ReSTMCTS
 from stepward.labeling.uncertainty_driven import UncertaintyDriven
 from stepward.policies.load import load_policy
+from stepward.testing.search_cost import search_cost
 
 SCENARIOS = {  # name: environment, policy and its options
     "grade-school:scripted": ("grade-school", "scripted:grade-school", {}),
@@ -61,7 +62,6 @@ SCENARIOS = {  # name: environment, policy and its options
     "deduction:scripted": ("deduction", "scripted:deduction", {}),
     "deduction:no-repair": ("deduction", "scripted:deduction", {"notice": 0.0, "lucky": 0.0}),
     "grade-school:tiny": ("grade-school:easy", "tiny", {}),
-    "deduction:tiny": ("deduction:easy", "tiny:deduction", {}),
 }
 ERRORS = (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02)
 WIDTHS = (0.2, 0.15, 0.1)
@@ -92,9 +92,8 @@ def entries(policy: Policy, world: Environment, prior: Prior, *, exact: bool) ->
     for n in (4, 8, 16):
         yield Entry("Monte-Carlo hard, curtailed", f"n {n}", MonteCarlo(n=n, estimate="hard", batch=1, **common))
     for n in (8, 16):
-        yield Entry("OmegaPRM", f"n {n}, 1 search", OmegaPRM(rollouts=n, searches=1, **common))
+        yield Entry("OmegaPRM", f"n {n}", OmegaPRM(rollouts=n, **common))
         yield Entry("OmegaPRM bisection, curtailed", f"n {n}", CurtailedOmegaPRM(rollouts=n, searches=1, **common))
-    yield Entry("OmegaPRM", "n 8, 100 searches", OmegaPRM(**common))
     yield Entry("SCAN", "n 8, root 16", Scan(n_root=16, min_confidence=0.01, **common))
     yield Entry("SORM", "n 8", StepwiseOutcome(n=8, consistency="none", **common))
     yield Entry("SORM", "n 8, backward", StepwiseOutcome(n=8, consistency="none", search="backward", **common))
@@ -126,9 +125,22 @@ def main() -> None:
         for name in options.scenarios.split(","):
             with Journal(folder / f"{name.replace(':', '-')}.journal") as journal:
                 report["scenarios"][name] = asyncio.run(scenario(name, journal, options))
+    report["search_cost"] = search_costs()
     if options.plot:
         plot(report, options.plot)
     print(json.dumps(report)) if options.json else show(report)
+
+
+def search_costs() -> dict[str, list[dict[str, Any]]]:
+    """Rollouts until the first error of a solution is found, by number of steps, where errors are never repaired and V = 0.5 before them."""
+    lengths = (4, 8, 16, 32, 64)
+    makers = {
+        "OmegaPRM": lambda policy, world, sampling: OmegaPRM(policy=policy, environment=world, sampling=sampling),
+        "OmegaPRM, curtailed": lambda policy, world, sampling: CurtailedOmegaPRM(policy=policy, environment=world, sampling=sampling),
+        "adaptive, no pilot": lambda policy, world, sampling: Adaptive(completer=Completer(policy=policy, environment=world, sampling=sampling)),
+        "Monte-Carlo": lambda policy, world, sampling: MonteCarlo(policy=policy, environment=world, sampling=sampling),
+    }
+    return {name: [asdict(row) for row in asyncio.run(search_cost(make, lengths))] for name, make in makers.items()}
 
 
 async def scenario(name: str, journal: Journal, options: argparse.Namespace) -> dict[str, Any]:
@@ -258,6 +270,13 @@ def show(report: dict[str, Any]) -> None:
                 else "never as accurate"
             )
             print(f"  {row['family']:30s} {row['what']:12s} {row['setting']:24s} {row['accuracy']:.3f}: {ratio}")
+    _show_search(report["search_cost"])
+
+
+def _show_search(found: dict[str, list[dict[str, Any]]]) -> None:
+    print("\nrollouts until the first error is found (share of first errors found), by number of steps")
+    for name, rows in found.items():
+        print(f"  {name:22s} " + "  ".join(f"{row['n_steps']:3d}: {row['rollouts']:6.1f} ({row['exact']:.2f})" for row in rows))
 
 
 def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
