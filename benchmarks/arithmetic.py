@@ -90,7 +90,7 @@ def gold(data: Path, name: str, show: bool = False) -> dict[str, Any]:
         for judged in verdict.verdicts:
             counts[judged.state.value] += 1
             if judged.state is State.REFUTED and show:
-                print(f"  {identity}: {judged.evidence}")
+                print(f"  {identity}: {judged.sentence}")
             right = judged.claim.right
             whole = right[-1].kind is Kind.NUMBER and "." not in right[-1].text and len(right) == 1
             if judged.state is State.SUPPORTED and whole:

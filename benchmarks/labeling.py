@@ -41,7 +41,7 @@ from stepward.labeling.adaptive.confidence import clopper_pearson
 from stepward.labeling.adaptive.fit import fit_prior
 from stepward.labeling.adaptive.half_width import HalfWidth
 from stepward.labeling.adaptive.labeler import Adaptive
-from stepward.labeling.adaptive.prior import Prior
+from stepward.labeling.adaptive.prior import DEFAULT_PRIOR, Prior
 from stepward.labeling.completer import Completer
 from stepward.labeling.entropy_regularised import EntropyRegularised
 from stepward.labeling.monte_carlo import MonteCarlo
@@ -132,12 +132,17 @@ def main() -> None:
 
 
 def search_costs() -> dict[str, list[dict[str, Any]]]:
-    """Rollouts until the first error of a solution is found, by number of steps, where errors are never repaired and V = 0.5 before them."""
+    """Rollouts until the first error of a solution is found, by number of steps, where errors are never repaired and V = 0.5 before them.
+
+    Adaptive labeling is told that nothing is repaired, as OmegaPRM's halving takes for granted; it does not know that first errors are spread evenly.
+    """
     lengths = (4, 8, 16, 32, 64)
     makers = {
         "OmegaPRM": lambda policy, world, sampling: OmegaPRM(policy=policy, environment=world, sampling=sampling),
         "OmegaPRM, curtailed": lambda policy, world, sampling: CurtailedOmegaPRM(policy=policy, environment=world, sampling=sampling),
-        "adaptive, no pilot": lambda policy, world, sampling: Adaptive(completer=Completer(policy=policy, environment=world, sampling=sampling)),
+        "adaptive, told so": lambda policy, world, sampling: Adaptive(
+            completer=Completer(policy=policy, environment=world, sampling=sampling), prior=DEFAULT_PRIOR.never_repaired(), least_gain=0.001
+        ),
         "Monte-Carlo": lambda policy, world, sampling: MonteCarlo(policy=policy, environment=world, sampling=sampling),
     }
     return {name: [asdict(row) for row in asyncio.run(search_cost(make, lengths))] for name, make in makers.items()}
@@ -276,7 +281,7 @@ def show(report: dict[str, Any]) -> None:
 def _show_search(found: dict[str, list[dict[str, Any]]]) -> None:
     print("\nrollouts until the first error is found (share of first errors found), by number of steps")
     for name, rows in found.items():
-        print(f"  {name:22s} " + "  ".join(f"{row['n_steps']:3d}: {row['rollouts']:6.1f} ({row['exact']:.2f})" for row in rows))
+        print(f"  {name:22s} " + "  ".join(f"{row['n_steps']:3d}: {row['rollouts']:5.1f}, {row['tokens']:6.0f} tokens ({row['exact']:.2f})" for row in rows))
 
 
 def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

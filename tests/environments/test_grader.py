@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from stepward.core.errors import InputError
+from stepward.engine.workers.worker import Bench
 from stepward.environments.grader import AnswerGrader
 from stepward.environments.grader.answer_grader import compare_plainly
-from stepward.environments.grader.worker import Bench
 from stepward.testing.adversarial import adversarial_answers
 
 TOWER = "7^{7^{7^{7^{7}}}}!"
@@ -127,7 +127,7 @@ def test_the_memory_limit_holds_and_running_into_it_is_unscored_not_wrong(monkey
     from stepward.environments.grader import verdict
 
     monkeypatch.setattr(verdict, "_read", lambda text: bytearray(1 << 32))
-    bench = Bench(verdict.judge, time_limit_s=5.0, memory_bytes=1 << 30, recycle_after=100)
+    bench = Bench(verdict.answer, time_limit_s=5.0, memory_bytes=1 << 30, recycle_after=100)
     starved = bench.answer({"gold": "x", "answer": "y"})
     bench.dismiss()
     assert starved["verdict"] == "unscored"
@@ -141,19 +141,18 @@ def test_too_long_an_answer_is_unscored(grader: AnswerGrader) -> None:
 def test_a_crashing_judge_is_replaced_and_tried_once_more() -> None:
     parent = os.getpid()
 
-    def judge(gold: str, answer: str) -> dict[str, object]:
-        if answer == "crash" and os.getpid() != parent:
+    def judge(request: dict[str, object]) -> dict[str, object]:
+        if request["answer"] == "crash" and os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)  # not SIGSEGV, which pytest would report at length
         return {"verdict": "right", "reason": None}
 
     bench = Bench(judge, time_limit_s=5.0, memory_bytes=1 << 34, recycle_after=100)
     crashed = bench.answer({"gold": "1", "answer": "crash"})
-    assert crashed["verdict"] == "unscored"
-    assert "crashed twice" in crashed["reason"]
-    assert "SIGKILL" in crashed["reason"]
+    assert "crashed twice" in crashed["failed"]
+    assert "SIGKILL" in crashed["failed"]
     assert bench.answer({"gold": "1", "answer": "fine"})["verdict"] == "right"
     bench.dismiss()
-    assert psutil.Process().children() == [] or all("grader.worker" in " ".join(child.cmdline()) for child in psutil.Process().children())
+    assert psutil.Process().children() == [] or all("workers.worker" in " ".join(child.cmdline()) for child in psutil.Process().children())
 
 
 def test_a_killed_worker_is_replaced() -> None:

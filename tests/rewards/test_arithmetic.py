@@ -301,7 +301,7 @@ def test_scores_supported_one_refuted_zero_and_abstained_nan() -> None:
     assert scores.n_failed == 0
     assert scores.rationales[2] is not None
     assert "'7 * 2 = 15'" in scores.rationales[2]
-    assert scores.source["model"] == ArithmeticVerifier().fingerprint == "tools:arithmetic/1"
+    assert scores.source["model"] == ArithmeticVerifier().fingerprint == "tools:arithmetic/2"
 
 
 def test_no_steps_give_no_scores_and_a_problem_about_bases_gives_abstentions() -> None:
@@ -318,3 +318,54 @@ def test_a_step_is_judged_by_its_own_text_alone() -> None:
     for k in range(1, 4):
         prefix = asyncio.run(verifier.score(Trajectory.from_texts(Problem("P"), steps[:k])))
         assert prefix.values.tolist() == whole.values[:k].tolist()
+
+
+# Problems that are one expression, solved in named parts.
+
+EXPRESSION = "((4 + 7) * (2 - -3)) - (6 * 2) ="
+PARTS = [
+    'This equation can be written as "A * B - C", where A = (4 + 7), B = (2 - -3) and C = (6 * 2).',
+    "Let's calculate A = (4 + 7) = 11.",
+    "Let's calculate B = (2 - -3) = (2 + 3) = 5.",
+    "Let's calculate C = (6 * 2) = 12.",
+    "Then, the final equation is A * B - C = 11 * 5 - 12 = 55 - 12 = 43. So the answer is 43.",
+]
+
+
+def first_error(steps: list[str]) -> int | None:
+    return asyncio.run(ArithmeticVerifier().score(Trajectory.from_texts(Problem(EXPRESSION), steps))).first_error()
+
+
+def test_parts_of_an_expression_are_checked_against_it_and_against_each_other() -> None:
+    scores = asyncio.run(ArithmeticVerifier().score(Trajectory.from_texts(Problem(EXPRESSION), PARTS)))
+    assert scores.values[1:].tolist() == [1.0] * 4
+    assert scores.first_error() == -1
+
+
+@pytest.mark.parametrize(
+    ("index", "old", "new"),
+    [
+        (0, "A * B - C", "A * B + C"),  # another expression
+        (1, "= 11", "= 12"),
+        (1, "(4 + 7)", "(4 + 8)"),  # no longer what step 0 called A
+        (2, "(2 + 3)", "(2 - 3)"),
+        (4, "11 * 5 - 12 = 55", "11 * 6 - 12 = 66"),  # an earlier result misquoted
+        (4, "answer is 43", "answer is 44"),
+    ],
+)
+def test_each_slip_in_the_parts_is_refuted_where_it_stands(index: int, old: str, new: str) -> None:
+    steps = list(PARTS)
+    assert old in steps[index]
+    steps[index] = steps[index].replace(old, new)
+    assert first_error(steps) == index
+
+
+def test_a_chain_is_checked_around_a_side_that_cannot_be_read() -> None:
+    assert first_error([PARTS[0], "Let's calculate A = (4 + 7) = (4 + 7)) = 12."]) == 1
+
+
+def test_hostile_expressions_are_abstained_from() -> None:
+    problem = "1" + " + (1" * 200 + ")" * 200 + " ="
+    for text in ("A = 9^64^64 = 3", "A = " + "(" * 500 + "1 = 2", "A = 1/0 = 3", "the answer is " + "9" * 500):
+        scores = asyncio.run(ArithmeticVerifier().score(Trajectory.from_texts(Problem(problem), [text])))
+        assert scores.first_error() == -1, text

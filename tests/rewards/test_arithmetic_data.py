@@ -107,4 +107,4 @@ def test_reference_solutions_of_competition_mathematics_are_not_refuted(shared_d
     for row in rows(shared_data, f"problems/{name}"):
         for text in row["solution"] if isinstance(row["solution"], list) else [row["solution"]]:
             result = verify(text)
-            assert result.state is not State.REFUTED, result.evidence
+            assert result.state is not State.REFUTED, result.rationale

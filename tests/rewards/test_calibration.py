@@ -274,7 +274,7 @@ def test_the_command_writes_a_calibration_that_names_model_and_data(labelled: Pa
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     calibration = Calibration.load(out)
-    assert (calibration.model, calibration.targets, calibration.n, found["n_unscored"]) == ("tools:arithmetic/1", "local", 120, 40)
+    assert (calibration.model, calibration.targets, calibration.n, found["n_unscored"]) == ("tools:arithmetic/2", "local", 120, 40)
     assert calibration([0.0])[0] == pytest.approx(0.1, abs=0.1)
     assert calibration([1.0])[0] == pytest.approx(0.9, abs=0.1)
     assert found["before"]["brier"] > found["after"]["brier"]

@@ -61,7 +61,7 @@ def test_it_serves_and_ends_with_0() -> None:
             if "ready" in line:
                 break
         answer = httpx.post(f"{url}/v1/score", json={"problem": "What is 2 + 2?", "text": "2 + 2 = 4.\n\n4 + 1 = 6."}, timeout=PATIENCE_S).json()
-        assert answer["model"] == {"name": "arithmetic", "fingerprint": "tools:arithmetic/1"}
+        assert answer["model"] == {"name": "arithmetic", "fingerprint": "tools:arithmetic/2"}
         assert answer["results"][0]["scores"] == [1.0, 0.0]
         assert answer["results"][0]["first_error"] == 1
         process.send_signal(signal.SIGTERM)

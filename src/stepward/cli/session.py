@@ -35,7 +35,7 @@ class Session:
     load: LoadOptions = DEFAULT_LOAD
 
     def policy(self, spec: str, model_name: str | None = None) -> Policy:
-        options = {"device": self.load.device} if spec == "tiny" or spec.startswith(("tiny:", "hf:")) else {}  # the others have no weights here
+        options = {"device": self.load.device} if spec == "tiny" or spec.startswith("hf:") else {}  # the others have no weights here
         policy = load_policy(spec, model_name=model_name, **options)
         return policy if self.journal is None else JournaledPolicy(policy, self.journal)
 

@@ -10,6 +10,7 @@ from typing import Any
 from stepward.core import FormatError, Problem
 from stepward.core.record import require
 from stepward.data.boxed import last_boxed
+from stepward.data.code_problems import code_problem, is_code_row
 from stepward.data.rows import OnError, PathLike, Row, read_rows, without, write_rows
 from stepward.data.segment import segment
 from stepward.data.set_aside import SetAside
@@ -26,8 +27,8 @@ def read_problems(path: PathLike, *, on_error: OnError = "raise", set_aside: Set
     A row is recognised by its fields: our own records; GSM8K (a worked `answer` that ends in "#### 18": its steps become
     reference_steps, without the calculator's <<...>>, and thousands separators leave the answer); MATH, AIME, AMC and Minerva (`problem`,
     `solution`, `answer`, else the last \\boxed{} of the solution); OlympiadBench (`final_answer`); SVAMP and ASDiv (body and question
-    are joined; ASDiv's unit in brackets leaves the answer); any row with problem, question or prompt and, if known, an answer.
-    Whole numbers stored as floats lose their ".0". A number as id gets the file's name in front. The row's other fields are metadata,
+    are joined; ASDiv's unit in brackets leaves the answer); HumanEval and MBPP (see `code_problems`); any row with problem, question or prompt and,
+    if known, an answer. Whole numbers stored as floats lose their ".0". A number as id gets the file's name in front. The row's other fields are metadata,
     as is GSM8K's whole answer (`worked_answer`).
 
     Raises: InputError for a missing file; FormatError for a malformed row.
@@ -48,6 +49,8 @@ def problem_from_row(row: Row, *, name: str = "problem") -> Problem:
     """
     if row.get("kind") == "problem":
         return Problem.from_record(row)
+    if is_code_row(row):
+        return code_problem(row)
     if "Body" in row and "Question" in row:
         row = {_SVAMP.get(field, field): value for field, value in row.items()}
     prompt, prompt_fields = _prompt(row)

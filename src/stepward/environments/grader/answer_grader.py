@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
-import weakref
 from fractions import Fraction
 from types import TracebackType
 
 from stepward.core.errors import InputError
 from stepward.core.outcome import Outcome
+from stepward.engine.workers import FAILED, Limits, Reply, WorkerPool
 from stepward.environments.answers import bare_answer, canonical_answer, plain_number, spell_number
-from stepward.environments.grader.pool import Limits, Reply, WorkerPool
 
 _TOLERANCE = Fraction(1, 100_000)  # math-verify compares decimals at six places; nearer pairs are its to decide
 
@@ -41,20 +37,11 @@ class AnswerGrader:
         recycle_after: int = 1000,
         startup_limit_s: float = 300.0,
     ) -> None:
-        if workers < 1:
-            raise InputError(f"AnswerGrader.workers must be at least 1, got {workers!r}")
-        if not 0.0 < time_limit_s < float("inf"):
-            raise InputError(f"AnswerGrader.time_limit_s must be a positive number of seconds, got {time_limit_s!r}")
-        if memory_limit_mb < 256:
-            raise InputError(f"AnswerGrader.memory_limit_mb must be at least 256 (sympy alone needs about 200), got {memory_limit_mb!r}")
-        if max_chars < 1 or recycle_after < 1 or startup_limit_s <= 0:
-            raise InputError(f"max_chars, recycle_after and startup_limit_s must be positive, got {max_chars!r}, {recycle_after!r}, {startup_limit_s!r}")
-        self._workers = workers
+        if max_chars < 1:
+            raise InputError(f"AnswerGrader.max_chars must be at least 1, got {max_chars!r}")
         self._max_chars = max_chars
         self._limits = Limits(time_limit_s=time_limit_s, memory_limit_mb=memory_limit_mb, recycle_after=recycle_after, startup_limit_s=startup_limit_s)
-        self._lock = threading.Lock()
-        self._pool: WorkerPool | None = None
-        self._closed = False
+        self._pool = WorkerPool("stepward.environments.grader.verdict:answer", workers=workers, limits=self._limits, work="grading")
 
     @property
     def fingerprint(self) -> str:
@@ -64,29 +51,25 @@ class AnswerGrader:
     @property
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that are alive."""
-        return [] if self._pool is None else self._pool.pids
+        return self._pool.pids
 
     async def grade(self, gold: str, answer: str) -> Outcome:
         """The outcome of `answer` against the reference `gold`, without blocking the event loop."""
         outcome = self._at_once(gold, answer)
         if outcome is not None:
             return outcome
-        return _outcome(answer, await asyncio.wrap_future(self._workers_pool().submit({"gold": gold, "answer": answer})))
+        return _outcome(answer, await self._pool.call({"gold": gold, "answer": answer}))
 
     def grade_sync(self, gold: str, answer: str) -> Outcome:
         """The same for threads; blocks for as long as the grading and the queue before it take."""
         outcome = self._at_once(gold, answer)
         if outcome is not None:
             return outcome
-        return _outcome(answer, self._workers_pool().submit({"gold": gold, "answer": answer}).result())
+        return _outcome(answer, self._pool.submit({"gold": gold, "answer": answer}).result())
 
     def close(self) -> None:
         """End every worker process; what still waits becomes unscored. Also happens at garbage collection and at interpreter exit."""
-        with self._lock:
-            self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+        self._pool.close()
 
     def __enter__(self) -> AnswerGrader:
         return self
@@ -97,7 +80,7 @@ class AnswerGrader:
     def _at_once(self, gold: str, answer: str) -> Outcome | None:
         if not isinstance(gold, str) or not isinstance(answer, str):
             raise InputError(f"answers are graded as text, got {gold!r} and {answer!r}; convert them with str()")
-        if self._closed:
+        if self._pool.closed:
             raise InputError("this AnswerGrader is closed; make a new one")
         for name, text in (("reference answer", gold), ("answer", answer)):
             if len(text) > self._max_chars:
@@ -105,15 +88,6 @@ class AnswerGrader:
         if not gold.strip():
             return Outcome.unscored("the reference answer is empty")
         return compare_plainly(gold, answer)
-
-    def _workers_pool(self) -> WorkerPool:
-        with self._lock:
-            if self._closed:
-                raise InputError("this AnswerGrader is closed; make a new one")
-            if self._pool is None or self._pool.owner != os.getpid():
-                self._pool = WorkerPool(self._workers, self._limits)
-                weakref.finalize(self, self._pool.close)
-            return self._pool
 
 
 def compare_plainly(gold: str, answer: str) -> Outcome | None:
@@ -134,6 +108,6 @@ def compare_plainly(gold: str, answer: str) -> Outcome | None:
 
 def _outcome(answer: str, reply: Reply) -> Outcome:
     spelled = canonical_answer(answer)
-    if reply["verdict"] == "unscored":
-        return Outcome.unscored(str(reply["reason"]), answer=spelled)
+    if FAILED in reply or reply["verdict"] == "unscored":
+        return Outcome.unscored(str(reply.get(FAILED) or reply["reason"]), answer=spelled)
     return Outcome(1.0 if reply["verdict"] == "right" else 0.0, spelled, reply.get("reason"))

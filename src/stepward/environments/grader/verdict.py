@@ -18,6 +18,11 @@ _SMALL = 1e-3  # math-verify compares decimals at six places; below this size th
 _exhausted: list[str] = []
 
 
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The verdict on a request `{"gold", "answer"}`: the task of the grader's workers."""
+    return judge(request["gold"], request["answer"])
+
+
 def judge(gold: str, answer: str) -> dict[str, Any]:
     """`{"verdict": "right" | "wrong" | "unscored", "reason": text or None}`.
 

@@ -78,10 +78,10 @@ class _Critique:
 class GenPRM:
     r"""score_t = p(Yes) / (p(Yes) + p(No)) at the judgement on step t, averaged over k critiques; a step's score does not depend on later steps.
 
-    Each critique: `<analyze>`, then `<verify>` with Python, then `<output> \boxed{Yes|No}`, up to `rounds` blocks of code. With an `executor` the blocks'
-    output is shown to the judge as in the authors' code; without one the first block is followed by "[not executed]" and the judgement is asked for at
-    once, so that no output is invented. Where the budget or the rounds end first, the judgement follows the analysis alone. The next step's turn follows
-    the first critique that was read.
+    Each critique: `<analyze>`, then `<verify>` with Python, then `<output> \boxed{Yes|No}`, up to `rounds` blocks of code. With an `executor`
+    (`rewards.code.SandboxedPython` runs the blocks in the sandbox) their output is shown to the judge as in the authors' code; without one the first block
+    is followed by "[not executed]" and the judgement is asked for at once, so that no output is invented. Where the budget or the rounds end first, the
+    judgement follows the analysis alone. The next step's turn follows the first critique that was read.
 
     `sampling.max_tokens` bounds the analysis and every block of code (the authors': analysis, and analysis and code together). `turns`: how turns are
     written, by default as the local policy's chat template does ("chatml", "llama3", "deepseek" or "plain" for servers). A judgement that cannot be read is
@@ -107,7 +107,7 @@ class GenPRM:
         if not isinstance(rounds, int) or rounds < 1:
             raise InputError(f"GenPRM rounds must be a whole number of at least 1, got {rounds!r}")
         if executor is not None and not callable(getattr(executor, "run", None)):
-            raise InputError(f"GenPRM executor must be a CodeExecutor, which runs code in a sandbox, got {executor!r}; it cannot be named in text")
+            raise InputError(f"GenPRM executor must be a CodeExecutor, which runs code in a sandbox, got {executor!r}; in text only 'sandbox' can be named")
         self.policy, self.executor, self.rounds = policy, executor, rounds
         self.turns = named_turns(turns, policy)
         self.jury = Jury(policy, sampling, k=k, reduce=reduce, read=read)

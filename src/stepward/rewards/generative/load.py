@@ -48,7 +48,8 @@ def load_judge(kind: str, policy: Policy | str, *, model_name: str | None = None
 
     Options of every judge: k, reduce ("mean", "majority", "min"; "index" for the critic), read ("probability", "words"), sampling. Without `sampling` one
     answer is greedy and several are drawn as the authors draw them. Other options are the method's own: variant, judges, rounds, after_error (thinkprm);
-    executor, rounds, turns (genprm); after_error (critic, one-pass, fover-gen); rubric (data or a file), unit (rubric); principles, unit (principle).
+    executor ("sandbox": the judge's code is run there), rounds, turns (genprm); after_error (critic, one-pass, fover-gen); rubric (data or a file), unit
+    (rubric); principles, unit (principle).
 
     Raises: InputError for an unknown judge or option.
     """
@@ -61,7 +62,7 @@ def load_judge(kind: str, policy: Policy | str, *, model_name: str | None = None
     writer = _policy(policy, model_name)
     try:
         if kind == "genprm":
-            return GenPRM(writer, **options)
+            return GenPRM(writer, **options | _executor(options))
         jury = {name: options.pop(name) for name in _JURY_OPTIONS if name in options}
         jury.setdefault("sampling", GREEDY if jury.get("k", 1) == 1 else _SAMPLED.get(kind, _OTHER_SAMPLED))
         if jury.get("reduce") == "index" and kind != "critic":
@@ -85,6 +86,15 @@ def split_judge(spec: str | Path) -> tuple[str, str] | None:
     """(kind, policy specification) of "KIND:POLICY", such as thinkprm:hf:FOLDER or critic:http://localhost:8000/v1; None where it names no judge."""
     kind, colon, policy = str(spec).partition(":")
     return (kind, policy) if colon and policy and kind in JUDGES else None
+
+
+def _executor(options: dict[str, Any]) -> dict[str, Any]:
+    """GenPRM's executor where it is named in text. Raises: NoSandbox where no sandbox works."""
+    if options.get("executor") != "sandbox":
+        return {}
+    from stepward.rewards.code.executor import SandboxedPython
+
+    return {"executor": SandboxedPython()}
 
 
 def _policy(policy: Policy | str, model_name: str | None) -> Policy:

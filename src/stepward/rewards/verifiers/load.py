@@ -13,6 +13,10 @@ VERIFIERS = {  # name: module:class, made without arguments
     "arithmetic": "stepward.rewards.arithmetic:Arithmetic",
     "algebra": "stepward.rewards.algebra:Algebra",
     "quantities": "stepward.rewards.quantities:Quantities",
+    "words": "stepward.rewards.words:Words",
+    "code": "stepward.rewards.code:CodeVerifier",
+    "logic": "stepward.rewards.logic:Logic",
+    "proofs": "stepward.rewards.proofs:Proofs",
     "sql": "stepward.rewards.sql:SqlVerifier",
     "tables": "stepward.rewards.tables:TableVerifier",
 }

@@ -1,4 +1,4 @@
-"""Wire: JSON messages with a four-byte length in front, between the pool and its workers."""
+"""Wire: JSON messages with a four-byte length in front, between a pool and its workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WorkerPool: threads that each own one worker process and pass it one request at a time.
+"""Crew: threads that each own one worker process and pass it one request at a time.
 
 A request may come from any thread or event loop; it is answered by a `concurrent.futures.Future`. A worker keeps the limits itself (see
 `worker`); one that does not answer in good time nevertheless is killed here, with all it started.
@@ -14,33 +14,23 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stepward.environments.grader.wire import WireClosed, WireTimeout, patience_s, receive, send
+from stepward.engine.workers.limits import FAILED, Limits, Reply
+from stepward.engine.workers.wire import WireClosed, WireTimeout, patience_s, receive, send
 
-Reply = dict[str, Any]
 _PACKAGE_FOLDER = str(Path(__file__).resolve().parents[3])
 _GRACE_S = 10.0  # beyond a worker's own two tries
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one request may cost: seconds of processor time, MiB of address space. A judging process retires after `recycle_after` requests."""
-
-    time_limit_s: float
-    memory_limit_mb: int
-    recycle_after: int
-    startup_limit_s: float
-
-
-class WorkerPool:
+class Crew:
     """At most `workers` processes, started when they are first needed and killed on `close`."""
 
-    def __init__(self, workers: int, limits: Limits) -> None:
+    def __init__(self, task: str, workers: int, limits: Limits, work: str) -> None:
+        self._task = task
         self._workers = workers
         self._limits = limits
+        self._work = work
         self._lock = threading.Lock()
         self._requests: queue.SimpleQueue[tuple[Reply, Future[Reply]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -48,10 +38,6 @@ class WorkerPool:
         self._waiting = 0
         self._closed = False
         self._owner = os.getpid()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     @property
     def pids(self) -> list[int]:
@@ -65,15 +51,15 @@ class WorkerPool:
         return self._owner
 
     def submit(self, request: Reply) -> Future[Reply]:
-        """Queue a request. The future's result is a verdict, in every case."""
+        """Queue a request. The future's result is a reply, in every case."""
         future: Future[Reply] = Future()
         with self._lock:
             if self._closed:
-                future.set_result(_unscored("the grader was closed"))
+                future.set_result(self._failed("the workers were closed"))
                 return future
             self._waiting += 1
             if len(self._threads) < min(self._workers, self._waiting):
-                thread = threading.Thread(target=self._serve, name=f"stepward-grader-{len(self._threads)}", daemon=True)
+                thread = threading.Thread(target=self._serve, name=f"stepward-{self._work}-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
             self._requests.put((request, future))
@@ -104,7 +90,7 @@ class WorkerPool:
                     try:
                         reply, worker = self._answer(request, worker)
                     except Exception as error:
-                        reply = _unscored(f"the grader failed: {type(error).__name__}: {error}")
+                        reply = self._failed(f"failed: {type(error).__name__}: {error}")
                     future.set_result(reply)
                 with self._lock:
                     self._waiting -= 1
@@ -112,7 +98,7 @@ class WorkerPool:
             self._retire(worker)
 
     def _answer(self, request: Reply, worker: _Worker | None) -> tuple[Reply, _Worker | None]:
-        """A verdict, and the worker to use next. When a worker dies, the request is tried once more on a fresh one."""
+        """A reply, and the worker to use next. When a worker dies, the request is tried once more on a fresh one."""
         failure = ""
         for _ in range(2):
             if worker is None:
@@ -123,33 +109,36 @@ class WorkerPool:
                 return worker.ask(request, 2 * patience_s(self._limits.time_limit_s) + _GRACE_S), worker
             except WireTimeout:
                 self._retire(worker)
-                return _unscored(f"grading took longer than its time limit of {self._limits.time_limit_s:g} s"), None
+                return self._failed(f"took longer than its time limit of {self._limits.time_limit_s:g} s"), None
             except WireClosed:
-                failure = f"the grading process died ({self._retire(worker, grace_s=1.0)})"
+                failure = f"the process died ({self._retire(worker, grace_s=1.0)})"
                 worker = None
-        return _unscored("the grader was closed" if self._closed else failure), worker
+        return self._failed("the workers were closed" if self._closed else failure), worker
 
     def _start(self) -> tuple[_Worker | None, str]:
-        """A worker that is ready to judge; its imports take about a second, which no request's time limit pays for."""
+        """A worker that is ready; its imports take about a second, which no request's time limit pays for."""
         if self._closed:
-            return None, "the grader was closed"
-        worker = _Worker(self._limits)
+            return None, "the workers were closed"
+        worker = _Worker(self._task, self._limits, self._work)
         with self._lock:
             self._running.add(worker)
             closed = self._closed
         if closed:  # while the process was being made, so that `close` did not see it
             self._retire(worker)
-            return None, "the grader was closed"
+            return None, "the workers were closed"
         try:
             ready = receive(worker.reply_fd, timeout_s=self._limits.startup_limit_s)
             if ready.get("ready"):
                 return worker, ""
-            failure = f"the grading process could not start: {ready.get('reason')}"
+            failure = f"the process could not start: {ready.get('reason')}"
         except WireTimeout:
-            failure = f"the grading process was not ready after {self._limits.startup_limit_s:g} s"
+            failure = f"the process was not ready after {self._limits.startup_limit_s:g} s"
         except WireClosed:
-            failure = "the grading process died while it started"
+            failure = "the process died while it started"
         return None, f"{failure} ({self._retire(worker)})"
+
+    def _failed(self, reason: str) -> Reply:
+        return {FAILED: f"{self._work} {reason}" if reason.startswith(("took", "failed")) else f"{self._work}: {reason}"}
 
     def _retire(self, worker: _Worker | None, *, grace_s: float = 0.0) -> str:
         if worker is None:
@@ -163,15 +152,15 @@ class WorkerPool:
 class _Worker:
     """One process. Only the thread that made it talks to it; any thread may kill it."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, task: str, limits: Limits, work: str) -> None:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, (_PACKAGE_FOLDER, os.environ.get("PYTHONPATH", "")))),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",  # each thread of a BLAS would take address space from the limit
         }
-        arguments = [str(os.getpid()), str(limits.memory_limit_mb << 20), str(limits.time_limit_s), str(limits.recycle_after)]
+        arguments = [str(os.getpid()), str(limits.memory_limit_mb << 20), str(limits.time_limit_s), str(limits.recycle_after), task, work]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "stepward.environments.grader.worker", *arguments],
+            [sys.executable, "-P", "-m", "stepward.engine.workers.worker", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -217,7 +206,3 @@ class _Worker:
             with contextlib.suppress(ValueError):
                 return f"signal {signal.Signals(-final).name}"
         return f"exit status {final}"
-
-
-def _unscored(reason: str) -> Reply:
-    return {"verdict": "unscored", "reason": reason}

@@ -1,8 +1,8 @@
 """Worker: the process that answers a pool's requests, one at a time, until its standard input ends.
 
-It imports math-verify once and forks a *judge* that does the judging under the limits. A judge that outlives the time limit is killed and
+It imports the task's module once and forks a *hand* that does the work under the limits. A hand that outlives the time limit is killed and
 the next one forked in milliseconds. The worker itself reads no hostile text but as JSON strings.
-Started as `python -m stepward.environments.grader.worker PARENT_PID MEMORY_BYTES TIME_LIMIT_S RECYCLE_AFTER`.
+Started as `python -m stepward.engine.workers.worker PARENT_PID MEMORY_BYTES TIME_LIMIT_S RECYCLE_AFTER TASK WORK`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
 
-from stepward.environments.grader.wire import WireClosed, WireTimeout, patience_s, receive, send
+from stepward.engine.workers.limits import FAILED, Reply
+from stepward.engine.workers.wire import WireClosed, WireTimeout, patience_s, receive, send
 
-Reply = dict[str, Any]
 _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Serve requests `{"gold", "answer"}` with verdicts."""
+    """Serve requests with the task's replies."""
     parent, memory_bytes, time_limit_s, recycle_after = int(arguments[0]), int(arguments[1]), float(arguments[2]), int(arguments[3])
+    name, work = arguments[4], arguments[5]
     requests, replies = os.dup(0), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):  # a library that prints must not write into the replies
@@ -31,15 +32,13 @@ def main(arguments: list[str]) -> None:
     _die_with(parent)
     _limit("RLIMIT_CORE", 0)
     try:
-        from stepward.environments.grader import verdict
-
-        verdict.prepare()
+        task = _load(name)
     except BaseException as error:
         send(replies, {"ready": False, "reason": f"{type(error).__name__}: {error}"})
         return
     gc.collect()
-    gc.freeze()  # judges share these pages
-    bench = Bench(verdict.judge, time_limit_s=time_limit_s, memory_bytes=memory_bytes, recycle_after=recycle_after, private_fds=(requests, replies))
+    gc.freeze()  # hands share these pages
+    bench = Bench(task, time_limit_s=time_limit_s, memory_bytes=memory_bytes, recycle_after=recycle_after, work=work, private_fds=(requests, replies))
     try:
         send(replies, {"ready": True})
         while True:
@@ -52,53 +51,61 @@ def main(arguments: list[str]) -> None:
 
 
 class Bench:
-    """The judge that sits, and its replacement when a request was too much for it. `judge` maps (gold, answer) to a verdict."""
+    """The hand that works, and its replacement when a request was too much for it."""
 
     def __init__(
-        self, judge: Callable[[str, str], Reply], *, time_limit_s: float, memory_bytes: int, recycle_after: int, private_fds: tuple[int, ...] = ()
+        self,
+        task: Callable[[Reply], Reply],
+        *,
+        time_limit_s: float,
+        memory_bytes: int,
+        recycle_after: int,
+        work: str = "checking",
+        private_fds: tuple[int, ...] = (),
     ) -> None:
-        self._judge = judge
+        self._task = task
         self._time_limit_s = time_limit_s
         self._memory_bytes = memory_bytes
         self._recycle_after = recycle_after
+        self._work = work
         self._private_fds = private_fds
         self._pid = 0
-        self._to_judge = self._from_judge = -1
+        self._to_hand = self._from_hand = -1
         self._n_answered = 0
 
     def answer(self, request: Reply) -> Reply:
-        """A verdict within the limits. A crash that no limit caused is tried once more with a fresh judge.
+        """A reply within the limits. A crash that no limit caused is tried once more with a fresh hand.
 
-        The kernel ends a judge that has used up its processor time; the clock, more patient, ends one that waits.
-        So an easy answer is graded the same on a busy machine.
+        The kernel ends a hand that has used up its processor time; the clock, more patient, ends one that waits.
+        So an easy request is answered the same on a busy machine.
         """
-        too_long = f"grading took longer than its time limit of {self._time_limit_s:g} s"
+        too_long = f"{self._work} took longer than its time limit of {self._time_limit_s:g} s"
         ending = ""
         for _ in range(2):
             if not self._pid:
                 self._seat()
             try:
-                send(self._to_judge, request)
-                reply = receive(self._from_judge, timeout_s=patience_s(self._time_limit_s))
+                send(self._to_hand, request)
+                reply = receive(self._from_hand, timeout_s=patience_s(self._time_limit_s))
             except WireTimeout:
                 self.dismiss()
-                return {"verdict": "unscored", "reason": f"{too_long} ({patience_s(self._time_limit_s):g} s on the clock)"}
+                return {FAILED: f"{too_long} ({patience_s(self._time_limit_s):g} s on the clock)"}
             except WireClosed:
                 ending = self.dismiss(dying=True)
                 if ending == "SIGPROF":
-                    return {"verdict": "unscored", "reason": too_long}
+                    return {FAILED: too_long}
                 continue
             self._n_answered += 1
             if reply.pop("exhausted", False) or self._n_answered >= self._recycle_after:
                 self.dismiss()
             return reply
-        return {"verdict": "unscored", "reason": f"the grading process crashed twice on this answer ({ending})"}
+        return {FAILED: f"{self._work} crashed twice on this request ({ending})"}
 
     def dismiss(self, *, dying: bool = False) -> str:
-        """Kill and reap the judge; how it ended, in words. One whose pipe has closed is `dying` by itself and only reaped."""
+        """Kill and reap the hand; how it ended, in words. One whose pipe has closed is `dying` by itself and only reaped."""
         if not self._pid:
             return ""
-        for fd in (self._to_judge, self._from_judge):
+        for fd in (self._to_hand, self._from_hand):
             os.close(fd)
         if not dying:
             with contextlib.suppress(ProcessLookupError):
@@ -116,7 +123,7 @@ class Bench:
         if self._pid:
             os.close(request_out)
             os.close(reply_in)
-            self._to_judge, self._from_judge, self._n_answered = request_in, reply_out, 0
+            self._to_hand, self._from_hand, self._n_answered = request_in, reply_out, 0
             return
         try:
             for fd in (request_in, reply_out, *self._private_fds):
@@ -126,13 +133,22 @@ class Bench:
             while True:
                 request = receive(request_out)
                 signal.setitimer(signal.ITIMER_PROF, self._time_limit_s)  # no handler: at the limit the kernel ends the process
-                reply = self._judge(request["gold"], request["answer"])
+                reply = self._task(request)
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 send(reply_in, reply)
         except WireClosed:
             os._exit(0)
         except BaseException:
             os._exit(70)
+
+
+def _load(name: str) -> Callable[[Reply], Reply]:
+    module_name, _, function = name.partition(":")
+    module = import_module(module_name)
+    if hasattr(module, "prepare"):
+        module.prepare()
+    task: Callable[[Reply], Reply] = getattr(module, function)
+    return task
 
 
 def _die_with(parent: int) -> None:
