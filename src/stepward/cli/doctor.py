@@ -17,6 +17,8 @@ _EXTRAS = {
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "lora": ("peft",),
     "quantized": ("bitsandbytes",),
+    "tools": ("z3", "duckdb", "pint"),
+    "ray": ("ray",),
 }
 
 
