@@ -43,6 +43,6 @@ def test_shown_commands_have_the_options_that_they_use(page: Path) -> None:
             while rest and rest[0] in getattr(command, "commands", {}):
                 command, rest = command.commands[rest[0]], rest[1:]
             assert command is not root, f"{page.name}: no such verb in {line!r}"
-            known = {option for parameter in command.params for option in parameter.opts}
+            known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             for word in rest:
                 assert not word.startswith("--") or word in known, f"{page.name}: {line!r} uses an unknown option {word}"

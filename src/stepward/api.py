@@ -113,6 +113,7 @@ def label(
     Monte-Carlo labels take `n` rollouts a step and call it good when more than the share `threshold` of them ends right.
     A trajectory that cannot be labelled gives unlabelled steps with the reason.
     """
+    from stepward.labeling.completer import apart
     from stepward.labeling.load import failed_labels, load_labeler
 
     if isinstance(method, str):

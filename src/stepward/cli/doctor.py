@@ -17,7 +17,7 @@ _EXTRAS = {
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "lora": ("peft",),
     "quantized": ("bitsandbytes",),
-    "tools": ("z3", "duckdb", "pint"),
+    "tools": ("z3-solver", "duckdb", "pint"),
     "ray": ("ray",),
 }
 

@@ -11,7 +11,7 @@ from stepward.core import Environment, Labeler, Policy, Problem, Sampling, StepL
 from stepward.core.record import FrozenDict
 from stepward.engine.recall import Keeper
 from stepward.environments.episode import solve
-from stepward.labeling.completer import Completer
+from stepward.labeling.completer import Completer, apart
 from stepward.labeling.load import method_named
 from stepward.labeling.methods import Services
 from stepward.rewards.load import DEFAULT_LOAD, LoadOptions
@@ -44,7 +44,7 @@ class LabelJob:
             prover=work.policy(self.prover) if self.prover and "prover" in needs else None,
             judge=work.model(self.judge) if self.judge and "judge" in needs else None,
             tools=self.tools,
-            sampling=self.sampling,
+            sampling=apart(self.sampling),
         )
         return method.make(services, self.settings)
 
@@ -67,7 +67,7 @@ class LabelJob:
         assert policy is not None  # such methods need one
         from stepward.labeling.adaptive.fit import fit_prior
 
-        prior = await fit_prior(pilot, Completer(policy=policy, environment=work.grading(world), sampling=self.sampling))
+        prior = await fit_prior(pilot, Completer(policy=policy, environment=work.grading(world), sampling=apart(self.sampling)))
         return replace(self, settings={**self.settings, "prior": prior})
 
     def open(self, journal: Keeper | None) -> Callable[[Problem | Trajectory], Awaitable[Any]]:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stepward.core import FAILURES, Environment, Outcome, Policy, Sampling, Trajectory
 from stepward.core.labels import Count
 from stepward.environments.episode import complete, grade
+
+_APART = 1 << 29  # more than anybody draws, for servers whose noise is that of seed + draw; both stay below 2^31
+
+
+def apart(sampling: Sampling) -> Sampling:
+    """The same sampling with noise of its own, for rollouts of solutions that were sampled with the given one.
+
+    A policy that solves a problem again with the same seed writes the same solutions again: the first rollouts from the bare problem would be the very
+    trajectories that are to be labelled, and no evidence about them.
+    """
+    return replace(sampling, seed=sampling.seed + _APART)
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,11 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Completer:
-    """Completes open prefixes with `policy` in `environment` and grades what comes out. Its chance of success is the V that value labels estimate."""
+    """Completes open prefixes with `policy` in `environment` and grades what comes out. Its chance of success is the V that value labels estimate.
+
+    `sampling` needs another seed than the one that wrote the trajectories (`apart`) where the same policy did, or its first draws from the bare problem are
+    those trajectories again.
+    """
 
     policy: Policy
     environment: Environment

@@ -75,11 +75,15 @@ async def label_values(completer: Completer, trajectory: Trajectory, *, rule: St
 
 
 async def count_through(bank: RolloutBank, prefix: Trajectory, law: StoppedBinomial) -> Counted:
-    """Read the rollouts through a prefix until the rule ends, drawing as many more at a time as it is bound to need."""
+    """Read the rollouts through a prefix until the rule ends, drawing as many more at a time as it is bound to need.
+
+    Rollouts without a grade drop out; it gives up when a request failed, or brought no grade and most of what came by has none.
+    """
     if prefix.ended:
         return Counted(0, 0, Decision.GO_ON, reason="cut off: nothing can follow it")
     while True:
-        outcomes = [rollout.success for rollout in bank.through(prefix) if rollout.success is not None]
+        passing = bank.through(prefix)
+        outcomes = [rollout.success for rollout in passing if rollout.success is not None]
         successes = 0
         for n, success in enumerate(outcomes, 1):
             successes += success
@@ -87,7 +91,8 @@ async def count_through(bank: RolloutBank, prefix: Trajectory, law: StoppedBinom
             if decision is not Decision.GO_ON:
                 return Counted(successes, n, decision, len(outcomes) - n)
         made = await bank.draw(prefix, law.fewest(successes, len(outcomes)))
-        if not any(rollout.success is not None for rollout in made):
+        lost = sum(rollout.success is None for rollout in (*passing, *made))
+        if not made or (lost > len(outcomes) and all(rollout.success is None for rollout in made)):
             return Counted(successes, len(outcomes), Decision.GO_ON, reason=bank.why_none(prefix))
 
 
