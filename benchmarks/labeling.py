@@ -71,12 +71,16 @@ _SAMPLING = Sampling(temperature=1.0)
 
 @dataclass(frozen=True)
 class Entry:
-    """One labeler of a `family` at one `setting`; `thresholds`: hard labels are also read at these shares of its rollouts."""
+    """One labeler of a `family` at one `setting`; `thresholds`: hard labels are also read at these shares of its rollouts.
+
+    estimates_v: whether its values are estimates of V, so that their error and coverage can be told; those of ER-PRM and PAV are a map of V.
+    """
 
     family: str
     setting: str
     labeler: Labeler
     thresholds: tuple[float, ...] = ()
+    estimates_v: bool = True
 
 
 def entries(policy: Policy, world: Environment, prior: Prior, *, exact: bool) -> Iterator[Entry]:
@@ -97,9 +101,9 @@ def entries(policy: Policy, world: Environment, prior: Prior, *, exact: bool) ->
     yield Entry("SCAN", "n 8, root 16", Scan(n_root=16, min_confidence=0.01, **common))
     yield Entry("SORM", "n 8", StepwiseOutcome(n=8, consistency="none", **common))
     yield Entry("SORM", "n 8, backward", StepwiseOutcome(n=8, consistency="none", search="backward", **common))
-    yield Entry("ER-PRM", "n 8, eta 2", EntropyRegularised(n=8, eta=2.0, **common))
+    yield Entry("ER-PRM", "n 8, eta 2", EntropyRegularised(n=8, eta=2.0, **common), estimates_v=False)
     yield Entry("GenPRM relative progress", "n 32 to 128", RelativeProgress(**common))
-    yield Entry("PAV, best of 4", "n 8", ProverProgress(**common))
+    yield Entry("PAV, best of 4", "n 8", ProverProgress(**common), estimates_v=False)
     yield Entry("UnPRM", "bisect", UncertaintyDriven(search="bisect", value="share", **common))
     yield Entry("ReST-MCTS*", "n 8", ReSTMCTS(**common))
     yield Entry("full-width tree", "2 wide", FullWidth(**common))
@@ -194,7 +198,7 @@ async def measured(entry: Entry, trajectories: Sequence[Trajectory], truths: Seq
     rows = []
     for threshold in entry.thresholds or (None,):
         read = found if threshold is None else [rethresholded(one, threshold) for one in found]
-        cost = labeling_cost(read, truths, keys, exact=values)
+        cost = labeling_cost(read, truths, keys, exact=values if entry.estimates_v else None)
         setting = entry.setting if not threshold else f"{entry.setting}, above {threshold:.3g}"
         rows.append({"family": entry.family, "setting": setting, "seconds": seconds, **cost.to_json(), **_equal_cost_width(read, cost)})
     return rows
@@ -304,6 +308,9 @@ def plot(report: dict[str, Any], path: str) -> None:
 
     found = report["scenarios"]
     columns = min(2, len(found))
+    families = list(dict.fromkeys(row["family"] for one in found.values() for row in one["rows"] if row["family"] != "adaptive values"))
+    looks = {family: {"color": pyplot.get_cmap("tab20")(index % 20), "marker": "osv^D<>pP*Xh"[index % 12]} for index, family in enumerate(families)}
+    looks["adaptive"] = {"color": "black", "marker": "o", "linewidth": 2.5, "zorder": 3}
     figure, axes = pyplot.subplots(math.ceil(len(found) / columns), columns, figsize=(7.5 * columns, 5.2 * math.ceil(len(found) / columns)), squeeze=False)
     for axis, (name, one) in zip(axes.flat, found.items(), strict=False):
         for family in dict.fromkeys(row["family"] for row in one["rows"] if row["family"] != "adaptive values"):
@@ -315,8 +322,7 @@ def plot(report: dict[str, Any], path: str) -> None:
                 else:
                     best.append(row)
             x, y = [row["tokens"] for row in best], [row["first_error_accuracy"]["value"] for row in best]
-            ours = family == "adaptive"
-            axis.plot(x, y, marker="o" if ours else ".", linewidth=2.5 if ours else 1.0, color="black" if ours else None, label=family, zorder=3 if ours else 2)
+            axis.plot(x, y, markersize=5, label=family, **{"linewidth": 1.0, **looks[family]})
         axis.set_xscale("log")
         axis.set_xlabel("policy tokens a trajectory")
         axis.set_ylabel("first-error accuracy")
@@ -324,9 +330,10 @@ def plot(report: dict[str, Any], path: str) -> None:
         axis.grid(alpha=0.3)
     for axis in list(axes.flat)[len(found) :]:
         axis.remove()
-    axes.flat[0].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    handles = {label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
 
 
 if __name__ == "__main__":

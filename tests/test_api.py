@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,13 @@ def test_labels_that_failed_keep_the_meaning_of_their_method() -> None:
     assert isinstance(found, StepLabels)
     assert found.semantics == "local"
     assert found.n_unlabelled == 2
+
+
+def test_every_method_is_found_by_name_with_its_own_parameters() -> None:
+    (written,) = stepward.sample(PROBLEMS[:1], policy=SOLVER, environment=WORLD, quiet=True)
+    chosen: dict[str, dict[str, Any]] = {"adaptive": {"error": 0.2}, "oracle": {}, "omega-prm": {"rollouts": 2}, "scan": {"n": 2, "n_root": 4}}
+    for method, settings in chosen.items():
+        (labels,) = stepward.label(written, policy=SOLVER, environment=WORLD, method=method, quiet=True, **settings)
+        assert len(labels) == len(written[0])
+    (plain,) = stepward.label(written, policy=SOLVER, environment=WORLD, quiet=True)
+    assert plain.source["n"] == 8

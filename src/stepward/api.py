@@ -102,15 +102,17 @@ def label(
     policy: Policy | str | None = None,
     environment: Environment | str | None = None,
     method: str | Labeler = "monte-carlo",
-    n: int = 8,
-    threshold: float = 0.0,
+    n: int | None = None,
+    threshold: float | None = None,
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
     quiet: bool = False,
+    **settings: Any,
 ) -> list[StepLabels]:
     """Step labels of every trajectory, in order; `method` is a name (see `stepward label --help`) or a labeler.
 
-    Monte-Carlo labels take `n` rollouts a step and call it good when more than the share `threshold` of them ends right.
+    Monte-Carlo labels take `n` rollouts a step (8 unless told) and call it good when more than the share `threshold` (0) of them ends right. `settings`: other
+    parameters of the method. Rollouts have noise of their own: those of a problem are not the solutions that `sample` wrote with the same `sampling`.
     A trajectory that cannot be labelled gives unlabelled steps with the reason.
     """
     from stepward.labeling.completer import apart
@@ -118,7 +120,8 @@ def label(
 
     if isinstance(method, str):
         world = _environment(environment if environment is not None else "maths")
-        labeler = load_labeler(method, policy=None if policy is None else _policy(policy), environment=world, n=n, threshold=threshold, sampling=sampling)
+        writer = None if policy is None else _policy(policy)
+        labeler = load_labeler(method, policy=writer, environment=world, sampling=apart(sampling), n=n, threshold=threshold, **settings)
     else:
         labeler = method
     return _each(

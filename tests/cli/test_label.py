@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from stepward.cli.label_job import LabelJob
 from stepward.cli.main import app
-from stepward.core import InputError
+from stepward.cli.session import session
+from stepward.core import InputError, Problem, Sampling, Trajectory
 from stepward.data import read_records
 from stepward.data.shards import shards_in, write_shards
+from stepward.engine.loop import run_sync
+from stepward.environments.grade_school import GradeSchool
 
 BASE = ["label", "--policy", "scripted:grade-school", "--environment", "grade-school:easy", "--limit", "6", "--json"]
 
@@ -61,6 +65,31 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_paid(tmp_path: 
         with pytest.raises(InputError, match=message):
             CliRunner().invoke(app, [*BASE, *arguments, "--out", str(tmp_path / "a.jsonl")], catch_exceptions=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rollouts_of_a_problem_are_not_the_solutions_that_they_judge() -> None:
+    """The same policy with the same noise would write the labelled solution again, and call that evidence about it."""
+    job = LabelJob(method="scan", environment="grade-school", policy="scripted:grade-school", sampling=Sampling(seed=3), per_problem=4)
+    with session(None, quiet=True) as work:
+        world, policy = job.parts(work)
+        made: Any = job.labeler(work, world, policy)
+        solve = job.solver(work, world, policy)
+
+        async def both(problem: Problem) -> tuple[list[str], list[str]]:
+            rollouts = await made.completer.rollouts(Trajectory(problem), 4)
+            return [one.key for one in await solve(problem)], [rollout.end.key for rollout in rollouts]
+
+        found = [run_sync(both(problem)) for problem in GradeSchool().problems(0, 8)]
+    assert not any(written == again for written, again in found)
+
+
+def test_a_prover_completes_in_place_of_the_policy(tmp_path: Path) -> None:
+    out = tmp_path / "labels.jsonl"
+    run("--method", "prover-progress", "--prover", "tiny", "--limit", "1", "--set", "n=2", "--set", "best_of=1", "--out", str(out))
+    (labels,) = [example.labels for example in read_records(out)]
+    assert "scripted" not in labels.source["policy"]
+    with pytest.raises(InputError, match="--prover completes prefixes; method 'oracle' completes none"):
+        CliRunner().invoke(app, [*BASE, "--method", "oracle", "--prover", "tiny", "--out", str(out)], catch_exceptions=False)
 
 
 def test_workers_write_the_same_labels_and_a_folder_gets_shards(tmp_path: Path) -> None:

@@ -128,7 +128,9 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_paid_for_is_found(tmp_p
     assert all(draws(shared)[draw] == 1 for draw in first_draws), "what was committed before the kill was not drawn again"
 
 
-def test_an_item_that_kills_every_worker_fails_and_the_others_do_not(tmp_path: Path) -> None:
+def test_an_item_that_kills_every_worker_fails_and_the_others_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepward.engine.distributed.runner._DEATHS_IN_COMPANY", 1)
+    monkeypatch.setattr("stepward.engine.distributed.runner._DEATHS_ALONE", 2)
     given = items(2)
     expected = alone(given[2:], tmp_path / "alone")
     (tmp_path / "shared").mkdir()
@@ -136,7 +138,7 @@ def test_an_item_that_kills_every_worker_fails_and_the_others_do_not(tmp_path: P
     results, report = run_distributed(given, killer, key=lambda item: item[0], workers=1, concurrency=2)
     assert results[2:] == expected
     assert all(isinstance(result, Failure) and isinstance(result.error, RequestFailed) and "workers died" in result.reason for result in results[:2])
-    assert report.n_deaths == 11
+    assert report.n_deaths == 3
 
 
 def test_mistakes_of_ours_and_of_the_caller_end_the_run(tmp_path: Path) -> None:

@@ -136,6 +136,16 @@ for start in range(len(found)):
 def sort(xs):
     return tuple(sorted(xs)) if 'isclose' + '(sort' in found else None
 """,
+    "a module of its own for the tests to import": """
+from fractions import Fraction
+forged = 'import sys, os\\nsys.__stdout__.write(\'{"state": "passed", "reason": ""}\')\\nsys.__stdout__.flush()\\nos._exit(0)\\n'
+for name in ('math', 'fractions', 'decimal', 'random'):
+    with open(name + '.py', 'w') as file:
+        file.write(forged)
+def sort(xs):
+    return Fraction(1, 2)
+""",
+    "the end of an iteration": "def sort(xs):\n    raise StopIteration",
     "changes builtins": """
 import builtins
 builtins.sorted = lambda x: x
@@ -172,7 +182,18 @@ def sort(xs):
 def test_no_attack_passes(box: Sandbox, name: str) -> None:
     outcome = grade(box, code_problem(MBPP), ATTACKS[name])
     assert outcome.value != 1.0, outcome
-    assert outcome.value == 0.0 or "no plain data" in str(outcome.reason)
+    assert outcome.value == 0.0 or "cannot tell" in str(outcome.reason)
+
+
+def test_the_end_of_an_iteration_in_the_program_does_not_end_one_of_the_tests(box: Sandbox) -> None:
+    problem = Problem("?", "assert all(map(check, [1, 2]))")
+    assert not grade(box, problem, "def check(x):\n    raise StopIteration").scored
+
+
+def test_integers_that_python_will_not_spell_pass_in_both_directions(box: Sandbox) -> None:
+    problem = Problem("?", "import math\nassert f(2000) == math.factorial(2000)\nassert f(-(10 ** 5000)) == 1")
+    outcome = grade(box, problem, "import math\ndef f(x): return math.factorial(x) if x > 0 else 1")
+    assert outcome.value == 1.0, outcome
 
 
 def test_a_program_that_leaves_a_daemon_and_is_right_passes(box: Sandbox) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from stepward.core import Outcome, Problem, RequestFailed, Sampling, Step, Trajectory, Until
+from stepward.engine.noise import uniforms
 from stepward.environments.episode import complete, solve
 
 
@@ -62,3 +63,21 @@ def test_solutions_survive_a_grader_that_fails() -> None:
     assert end.outcome is not None
     assert end.outcome.value is None
     assert "the judge is away" in (end.outcome.reason or "")
+
+
+@dataclass(frozen=True)
+class Tossing:
+    """Writes a number drawn with the noise of the prefix."""
+
+    fingerprint: str = "tossing"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        return [prefix.extend(Step(str(uniforms(sampling.seed, prefix.key, draw + index, 0)[0]), "\n")) for index in range(n)]
+
+
+def test_completions_of_a_prefix_are_not_those_that_came_by() -> None:
+    (whole,) = asyncio.run(complete(Tossing(), Echo(), Trajectory(Problem("p"))))
+    (rest,) = asyncio.run(complete(Tossing(), Echo(), whole.prefix(1)))
+    assert rest.keys[1] == whole.keys[1]
+    assert rest.steps[1].text != whole.steps[1].text
+    assert asyncio.run(complete(Tossing(), Echo(), whole.prefix(1), 2, draw=0))[1] == asyncio.run(complete(Tossing(), Echo(), whole.prefix(1), draw=1))[0]

@@ -10,11 +10,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from tests.labeling.chains import Ends, Ladder, by_length, chain
 
 from stepward.core import Count, Floats, InputError, Labeler, Outcome, Policy, RequestFailed, Sampling, StepLabels, StepScores, Trajectory, Until
 from stepward.environments.episode import solve
 from stepward.environments.grade_school import GradeSchool
-from stepward.labeling.adaptive import DEFAULT_PRIOR, Adaptive, EValue, HalfWidth, Prior, Witness, fit_prior
+from stepward.labeling.adaptive import DEFAULT_PRIOR, Adaptive, EValue, FirstSuccess, HalfWidth, Prior, Sprt, Witness, fit_prior
+from stepward.labeling.adaptive.stopping import StopRule
 from stepward.labeling.completer import Completer, RolloutBank
 from stepward.policies.scripted import ErrorRates, ScriptedSolver
 from stepward.testing import check_labeler
@@ -315,6 +317,32 @@ def test_rollouts_that_cannot_be_graded_end_the_search() -> None:
     assert "no reference answer" in (values.reasons[0] or "")
     prefix = labelled([case], Adaptive(completer=blind))[0]
     assert prefix.n_unlabelled == len(case)
+
+
+def test_a_rollout_that_was_lost_does_not_lose_the_step() -> None:
+    """With 30 % of rollouts without a grade every step still gets its value; where nine of ten have none it says so."""
+    rough = Ladder(by_length([0.5] * 7), 7, lost=0.3)
+    labels = labelled([chain(7)], Adaptive(completer=Completer(policy=rough, environment=Ends()), target="value", rule=HalfWidth(0.2)))[0]
+    assert labels.n_unlabelled == 0
+    assert all(bounds is not None and bounds[1] - bounds[0] <= 0.4 + 1e-9 for bounds in labels.bounds)
+    hopeless = replace(rough, lost=0.9)
+    lost = labelled([chain(7)], Adaptive(completer=Completer(policy=hopeless, environment=Ends()), target="value", rule=HalfWidth(0.2)))[0]
+    assert lost.n_unlabelled == 6
+
+
+def test_confidence_is_about_the_threshold_of_the_rule_that_decided() -> None:
+    low = Completer(policy=Ladder(by_length([0.3] * 6), 6), environment=Ends())
+
+    def made(rule: StopRule) -> StepLabels:
+        return labelled([chain(6)], Adaptive(completer=low, target="value", rule=rule, threshold=0.5))[0]
+
+    first = made(FirstSuccess(40))
+    assert first.hard[:-1] == (True,) * 5
+    assert first.confidence[:-1].tolist() == [1.0] * 5, "a success proves V > 0, whatever V > 0.5 may be"
+    decided = made(EValue(0.05, 0.05, limit=120))
+    assert decided.hard[0]
+    assert decided.confidence[0] > 0.9, "V > 0.05 is sure, V > 0.5 is not what was decided"
+    assert np.isnan(made(Sprt(0.05, 0.2)).confidence[:-1]).all(), "a test of two hypotheses has no one threshold"
 
 
 def test_mistakes_are_named_and_parameters_change_the_fingerprint() -> None:

@@ -92,6 +92,11 @@ def test_confidence_of_two_that_agree() -> None:
     assert np.isnan(agreed(hard(T, confidence=0.8), hard(F, confidence=0.8), level="step", on_disagreement="keep").confidence).all()
 
 
+def test_confidence_in_no_error_so_far_is_not_that_of_a_step_or_an_outcome() -> None:
+    assert np.allclose(as_prefix(hard(T, T, F, T, semantics="local", confidence=0.9)).confidence, [0.9, 0.81, 0.9, 0.9])
+    assert np.isnan(as_prefix(hard(T, T, semantics="value", confidence=1.0)).confidence).all(), "a right end does not rule out errors on the way"
+
+
 def judged(rate: float, *, seed: int, shared: float = 0.0) -> JudgeLabels:
     return JudgeLabels(judge=NoisyJudge(WORLD, false_alarm=rate, miss=rate, seed=seed, shared=shared, semantics="local"), semantics="local")
 

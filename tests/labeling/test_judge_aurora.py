@@ -116,6 +116,7 @@ def test_aggregations_differ_where_they_should() -> None:
     first = [finding.good for finding in aggregate(draws, "first-error")]
     assert step == [True, False, True]
     assert first == [False, None, None], "behind the first error an index says nothing"
+    assert aggregate(draws, "first-error")[1].reason == "abstained: after the first error", "which is no tie"
     outcome = aggregate([(True, True), (True, True), (False, True), (False, False)][:3], "outcome")
     assert [finding.good for finding in outcome] == [True, True]
     assert [finding.value for finding in outcome] == [1.0, 1.0], "only verifications on the majority's side count"

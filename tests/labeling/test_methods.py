@@ -20,7 +20,16 @@ from stepward.policies.scripted import ScriptedSolver
 
 WORLD, SOLVER = GradeSchool.easy(), ScriptedSolver()
 NEEDS_MORE: dict[str, dict[str, Any]] = {"solvable-outcome": {"n_options": 4}, "uncertainty-driven": {"search": "bisect", "value": "share"}}
-OWN = {"oracle", "oracle-local", "exact-value", "tools", "adaptive", "adaptive-value", "judge"}  # not from a paper, or from many
+OWN = {
+    "oracle",
+    "oracle-local",
+    "exact-value",
+    "tools",
+    "adaptive",
+    "adaptive-value",
+    "judge",
+    "distilled",
+}  # no one paper
 
 
 @pytest.mark.parametrize("name", METHODS)

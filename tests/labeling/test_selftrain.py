@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,22 @@ def test_an_overconfident_model_keeps_more_errors_than_it_admits() -> None:
     ]
     error = sum(mine != true for mine, true in kept) / len(kept)
     assert error > 0.1 + 3 * math.sqrt(0.09 / len(kept))
+
+
+def test_confidence_is_that_of_the_label_where_the_threshold_is_not_one_half() -> None:
+    @dataclass(frozen=True)
+    class Strict:
+        fingerprint: str = "strict"
+        granularity: str = "step"
+        scale: str = "probability"
+
+        async def score(self, trajectory: Trajectory) -> StepScores:
+            return StepScores(np.array([0.35, 0.9, 0.1]), threshold=0.3)
+
+    judge: Any = Strict()
+    labels = asyncio.run(PseudoLabels(judge=judge, tau=0.6).label(Trajectory.from_texts("p", ["a", "b", "c"])))
+    assert labels.hard == (None, True, False), "good with chance 0.35 is not sure"
+    assert labels.confidence[1:].tolist() == [0.9, 0.9]
 
 
 def test_every_round_labels_everything_anew_and_ends_when_nothing_changes() -> None:

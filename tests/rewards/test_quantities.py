@@ -227,3 +227,30 @@ def test_never_raises_on_any_text(problem: str, text: str) -> None:
 )
 def test_hostile_text_is_left_alone(text: str) -> None:
     assert not [verdict for verdict in verdicts(text, text[:3000]) if verdict.state is S]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1 hour 30 minutes = 5400 seconds.", APPLES),
+        ("5 feet 6 inches is equal to 5.5 feet", APPLES),
+        ("1 m 50 cm = 1500 mm, and 3 dollars 25 cents = 13 quarters", APPLES),
+        ("90 minutes = 1 hour plus 30 minutes.", APPLES),
+        ("1 day = 8 hours of work.", APPLES),
+        ("40 hours = 5 days", "Tom works 8 hours a day for 5 days."),
+        ("from 9 am to 5 pm for 5 days = 40 hours", APPLES),
+        ("From 8 am to 5 pm = 9 - 1 = 8 hours", APPLES),
+        ("From 6 am to 6 pm, his shift is 3 hours.", APPLES),
+        ("We stay from 8 am to 5 pm, which is 8 hours without lunch.", APPLES),
+        ("from 12 am to 12 am is 24 hours", APPLES),
+        ("Half of 1 hour is 30 minutes.", APPLES),
+        ("25% of 1 hour is 15 minutes, and half of 1 hour is 30.", APPLES),
+        ("Three times 20 minutes is 1 hour.", APPLES),
+        ("3 times 4 weeks is 84 days.", APPLES),
+        ("Three times 8 ounces is 1.5 pounds.", APPLES),
+        ("Half of 3 dozen is 18.", APPLES),
+        ("The sum of 3 and 4 squared is 19.", APPLES),
+    ],
+)
+def test_units_that_change_within_a_true_statement_refute_nothing(text: str, problem: str) -> None:
+    assert [verdict for verdict in verdicts(text, problem) if verdict.state is State.REFUTED] == []

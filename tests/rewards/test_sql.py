@@ -76,6 +76,69 @@ def test_queries_are_run_and_what_is_said_of_them_is_checked(
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "The answer to part 2 is 4.",
+        "The result has 1 digit.",
+        "The value in 2020 was 3, and now it is 4.",
+        "The value of 7 less 3.",
+        "The output is 1 row.",
+        "The result is 2 times 2.",
+        "The result is 3 more than 1.",
+        "The result is 4 and not 5.",
+        "The result is not 5.",
+        "This returns the 3 largest and the other.",
+        "The table has 5 rows in all, it seems.",
+        "There are 6 rows in the other table.",
+        "It does not return 3 rows.",
+        "If it gives 3 rows, something is wrong.",
+    ],
+)
+def test_nothing_true_that_is_said_behind_a_query_is_refuted(verifier: SqlVerifier, database: dict[str, Any], said: str) -> None:
+    verdict = judged(verifier, f"```sql\nSELECT COUNT(*) FROM city\n```\n{said}", database)
+    assert verdict.state is State.SUPPORTED, verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT the rows first, then count them.",
+        "SELECT COUNT(*) FROM city\nThis gives the number of cities.",
+        "```sql\nSELECT ... FROM city WHERE ...\n```",
+        "```sql\nSELECT name FROM city WHERE <condition>\n```",
+        "```mysql\nSELECT SQL_NO_CACHE name FROM city\n```",
+    ],
+)
+def test_prose_templates_and_other_dialects_are_not_refuted(verifier: SqlVerifier, database: dict[str, Any], text: str) -> None:
+    assert judged(verifier, text, database).state is not State.REFUTED
+
+
+def test_many_columns_in_another_order_are_abstained_from(verifier: SqlVerifier, city_file: str) -> None:
+    database = {"database": {"sqlite": city_file}}
+    reference = "SELECT name, state, population, name, state, population + 1 FROM city"
+    told = judged(verifier, "```sql\nSELECT state, name, population + 1, name, state, population FROM city\n```", database, reference)
+    assert [verdict.state for verdict in told.verdicts if verdict.kind == "answer"] == [State.ABSTAIN]
+    other = judged(verifier, "```sql\nSELECT state, name, population + 2, name, state, population FROM city\n```", database, reference)
+    assert [verdict.state for verdict in other.verdicts if verdict.kind == "answer"] == [State.REFUTED]
+
+
+def test_mutants_keep_foreign_keys_and_checks(verifier: SqlVerifier, tmp_path: Path) -> None:
+    path = tmp_path / "shop.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE buyer (id INTEGER PRIMARY KEY, name TEXT)")
+        connection.execute("CREATE TABLE sale (id INTEGER PRIMARY KEY, buyer INTEGER NOT NULL REFERENCES buyer(id), price INTEGER CHECK (price > 0))")
+        connection.executemany("INSERT INTO buyer VALUES (?, ?)", [(n, f"b{n}") for n in range(8)])
+        connection.executemany("INSERT INTO sale VALUES (?, ?, ?)", [(n, n % 8, 1 + n % 2) for n in range(30)])
+    connection.close()
+    database = {"database": {"sqlite": str(path)}}
+    for mine, reference in [
+        ("SELECT COUNT(*) FROM sale", "SELECT COUNT(*) FROM sale JOIN buyer ON sale.buyer = buyer.id"),
+        ("SELECT COUNT(*) FROM sale", "SELECT COUNT(*) FROM sale WHERE price > 0"),
+    ]:
+        assert judged(verifier, f"```sql\n{mine}\n```", database, reference).state is State.SUPPORTED
+
+
+@pytest.mark.parametrize(
     ("query", "state"),
     [
         ("SELECT name FROM city WHERE population > 15 ORDER BY population", State.SUPPORTED),

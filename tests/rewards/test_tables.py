@@ -36,6 +36,7 @@ def verdicts(text: str, prompt: str = PROMPT, **metadata: object) -> list[Verdic
         ("The population of Oak Hill is 1250.", ["supported"]),
         ("Oak Hill's population was 1,251 then.", ["refuted"]),
         ("The Population of Elm is 700 and the area (km2) of Elm is 9.", ["supported", "refuted"]),
+        ("- So, in the table, the population of Elm is 800, and the population of Ash is 2,050 people.", ["refuted", "supported"]),
         ("The total population is 4,000.", ["supported"]),
         ("The sum of the population column is 4,100.", ["refuted"]),
         ("The average population is 1,333.33.", ["supported"]),
@@ -56,6 +57,41 @@ def verdicts(text: str, prompt: str = PROMPT, **metadata: object) -> list[Verdic
 )
 def test_claims_are_read_in_full_or_not_at_all(text: str, states: list[str]) -> None:
     assert [verdict.state for verdict in verdicts(text)] == states
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The sum of the population of Elm and the population of Ash is 2,750.",
+        "The population of Elm plus the population of Ash is 2,750.",
+        "Twice the population of Elm is 1,400.",
+        "Half of Elm's population is 350, and Elm and Ash's population is 2,750.",
+        "The difference between the largest and the smallest population is 1,350.",
+        "The second largest population is 1,250.",
+        "The population of Elm is 0.7 thousand.",
+        "The area (km2) of Ash is 12.25 million square meters.",
+        "The share of Elm is 15.5% higher than 19.5%.",
+        "The previous population of Elm is 650.",
+        "Ignoring Oak Hill, the average of the population is 1,375.",
+        "The male population of Elm is 350.",
+        "The population of Elm is 1,350 below the largest.",
+        "The population of Elm is 700 = 7 * 100, which is 7 hundreds.",
+    ],
+)
+def test_nothing_true_is_refuted(text: str) -> None:
+    assert [verdict for verdict in verdicts(text) if verdict.state is State.REFUTED] == []
+
+
+def test_a_name_within_a_longer_name_is_not_read() -> None:
+    table = {"columns": ["item", "price", "unit price"], "rows": [["tea", 12, 3], ["rye", 8, 4]]}
+    assert [verdict.state for verdict in verdicts("The unit price of tea is 3. The price of tea is 12.", "x", tables={"t": table})] == ["supported"] * 2
+    assert [verdict.state for verdict in verdicts("The unit price of tea is 12.", "x", tables={"t": table})] == ["refuted"]
+
+
+def test_a_total_that_does_not_say_of_what_is_only_doubted() -> None:
+    [implied] = verdicts("So the total population is 1,950.")
+    [said] = verdicts("The sum of the population column is 1,950.")
+    assert (implied.state, implied.exact, said.state, said.exact) == (State.REFUTED, False, State.REFUTED, True)
 
 
 def test_what_has_two_readings_is_abstained_from() -> None:

@@ -62,7 +62,10 @@ def label(
             "--pilot", min=0, metavar="N", help="Fit the prior of adaptive labeling on the first N solutions, 4 rollouts a step; 100 are a good size."
         ),
     ] = 0,
-    prover: Annotated[str | None, typer.Option("--prover", metavar="SPEC", help="The policy that completes prefixes, for methods with a prover.")] = None,
+    prover: Annotated[
+        str | None, typer.Option("--prover", metavar="SPEC", help="The policy that completes prefixes, in place of --policy, which then only writes.")
+    ] = None,
+    prover_name: Annotated[str | None, typer.Option("--prover-name", metavar="NAME", help="Model of a prover behind HTTP.")] = None,
     judge_model: Annotated[
         str | None, typer.Option("--judge-model", metavar="SPEC", help="The generative judge of methods that ask one, e.g. critic:http://HOST/v1.")
     ] = None,
@@ -103,13 +106,19 @@ def label(
         raise InputError(f"--engine must be {' or '.join(_ENGINES)}, got {engine!r}")
     if pilot and "prior" not in {parameter.name for parameter in method_named(method).parameters}:
         raise InputError(f"--pilot fits the prior of adaptive labeling; method {method!r} has none")
+    needs = method_named(method).needs
+    if prover is not None and "policy" not in needs:
+        raise InputError(f"--prover completes prefixes; method {method!r} completes none")
+    if prover_name is not None and prover is None:
+        raise InputError("--prover-name names the model of --prover, which was not given")
     job = LabelJob(
         method=method,
         settings=_settings(method, settings, rollouts, threshold),
         environment=environment,
-        policy=policy if not data or "policy" in method_named(method).needs else None,
+        policy=policy if not data or ("policy" in needs and prover is None) else None,
         model_name=model_name,
         prover=prover,
+        prover_name=prover_name,
         judge=judge_model,
         tools=tools,
         sampling=Sampling(temperature=temperature, seed=seed),

@@ -27,6 +27,7 @@ class LabelJob:
     policy: str | None = None
     model_name: str | None = None
     prover: str | None = None
+    prover_name: str | None = None
     judge: str | None = None
     tools: str = "all"
     sampling: Sampling
@@ -37,16 +38,19 @@ class LabelJob:
         """The method with everything that it needs. Exact values are asked of the policy itself, the truth of the world itself."""
         method = method_named(self.method)
         needs = method.needs
-        inner = getattr(policy, "inner", policy) if self.method == "exact-value" else policy
+        completing = self.completing(work, policy) if "policy" in needs else None
         services = Services(
             environment=world if self.method.startswith("oracle") else work.grading(world),
-            policy=inner if "policy" in needs else None,
-            prover=work.policy(self.prover) if self.prover and "prover" in needs else None,
+            policy=getattr(completing, "inner", completing) if self.method == "exact-value" else completing,
             judge=work.model(self.judge) if self.judge and "judge" in needs else None,
             tools=self.tools,
             sampling=apart(self.sampling),
         )
         return method.make(services, self.settings)
+
+    def completing(self, work: Session, policy: Policy | None) -> Policy | None:
+        """Who completes prefixes: the prover, or the policy that writes solutions."""
+        return work.policy(self.prover, self.prover_name) if self.prover else policy
 
     def parts(self, work: Session) -> tuple[Environment, Policy | None]:
         """The world, and the policy if one is needed."""
@@ -64,10 +68,11 @@ class LabelJob:
 
     async def fitted(self, work: Session, world: Environment, policy: Policy | None, pilot: Sequence[Trajectory]) -> LabelJob:
         """The same job with the prior of adaptive labeling learned from some trajectories."""
-        assert policy is not None  # such methods need one
+        completing = self.completing(work, policy)
+        assert completing is not None  # such methods need one
         from stepward.labeling.adaptive.fit import fit_prior
 
-        prior = await fit_prior(pilot, Completer(policy=policy, environment=work.grading(world), sampling=apart(self.sampling)))
+        prior = await fit_prior(pilot, Completer(policy=completing, environment=work.grading(world), sampling=apart(self.sampling)))
         return replace(self, settings={**self.settings, "prior": prior})
 
     def open(self, journal: Keeper | None) -> Callable[[Problem | Trajectory], Awaitable[Any]]:

@@ -16,8 +16,7 @@ from stepward.labeling.methods import Method
 
 _ASKED = "stepward.method"
 _FLAGS = {
-    "policy": "--policy SPEC",
-    "prover": "--prover SPEC (default: the policy)",
+    "policy": "--policy SPEC (or --prover SPEC, where another policy is to complete prefixes)",
     "judge": "--judge-model SPEC",
     "tools": "--tools NAME+NAME (default: all)",
 }

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from stepward.core import DEFAULT_SAMPLING, FAILURES, Environment, Outcome, Policy, Problem, Sampling, Trajectory, Until
+from stepward.engine.noise import row_key
 
 
 async def expand(
@@ -19,16 +20,21 @@ async def expand(
 async def complete(
     policy: Policy, environment: Environment, prefix: Trajectory, n: int = 1, *, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
 ) -> list[Trajectory]:
-    """`n` continuations of `prefix` to their ends. Draw i of `n` equals draw 0 of a request with `draw=i`."""
+    """`n` continuations of `prefix` to their ends. Draw i of `n` equals draw 0 of a request with `draw=i`.
+
+    Step by step, the noise also depends on `prefix`: a completion that comes by a later prefix would otherwise go on there as the completion of the same draw
+    from that prefix does, and the two would be one observation.
+    """
     if not environment.interactive:
         return await policy.sample(prefix, n, until=Until.END, sampling=sampling, draw=draw)
+    own = replace(sampling, seed=row_key(sampling.seed, prefix.key, 0)[0] >> 34)  # 30 bits, as servers take them
 
     async def one(offset: int) -> Trajectory:
         trajectory = prefix
         while not trajectory.ended:
             if len(trajectory) >= sampling.max_steps:
                 return replace(trajectory, truncated=True)
-            (trajectory,) = await expand(policy, environment, trajectory, sampling=sampling, draw=draw + offset)
+            (trajectory,) = await expand(policy, environment, trajectory, sampling=own, draw=draw + offset)
         return trajectory
 
     return list(await asyncio.gather(*(one(offset) for offset in range(n))))

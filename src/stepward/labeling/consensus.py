@@ -113,7 +113,11 @@ def agreed(a: StepLabels, b: StepLabels, *, level: Level = "first_error", on_dis
 
 
 def as_prefix(labels: StepLabels) -> StepLabels:
-    """The hard labels read as "no error so far": bad from the first bad step on; an unknown step hides what follows up to it."""
+    """The hard labels read as "no error so far": bad from the first bad step on; an unknown step hides what follows up to it.
+
+    Confidence: of *local* labels that of the first bad step, or the product of all so far (as if independent); of *value* labels none, for how likely a
+    right finish is, or was, says little about errors so far.
+    """
     if labels.semantics == "prefix":
         return labels
     hard = propagate_negative(labels.hard)
@@ -121,7 +125,10 @@ def as_prefix(labels: StepLabels) -> StepLabels:
     shown: Hard = tuple(good if good is False or step < unknown else None for step, good in enumerate(hard))
     first = next((step for step, good in enumerate(shown) if good is False), len(shown))
     values = np.array([math.nan if good is None else float(good) for good in shown])
-    confidence = np.array([labels.confidence[min(step, first)] if step < len(shown) else math.nan for step in range(len(shown))])
+    confidence = np.full(len(shown), math.nan)
+    if labels.semantics == "local":
+        confidence[:first] = np.cumprod(labels.confidence[:first])
+        confidence[first:] = labels.confidence[first] if first < len(shown) else math.nan
     reasons = tuple(None if good is not None else labels.reasons[step] or "a step before it is unlabelled" for step, good in enumerate(shown))
     return replace(labels, values=values, semantics="prefix", hard=shown, first_error=first_bad(shown), reasons=reasons, bounds=(), confidence=confidence)
 

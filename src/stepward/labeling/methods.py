@@ -20,7 +20,7 @@ class Services:
 
     environment: Environment
     policy: Policy | None = None
-    prover: Policy | None = None  # completes prefixes where another policy wrote them
+    prover: Policy | None = None  # completes prefixes in place of `policy`, which then only writes
     judge: RewardModel | None = None  # a generative reward model
     tools: str = "all"  # verifiers
     sampling: Sampling = Sampling()
@@ -70,7 +70,7 @@ class Method:
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
-        """The services that it takes: policy, environment, prover, judge, verifiers."""
+        """The services that it takes: policy, judge, tools."""
         return tuple(_NEEDS[field.name] for field in fields(self.cls) if field.name in _NEEDS and field.name not in dict(self.fixed))
 
     @cached_property
@@ -130,21 +130,14 @@ def _words(annotation: Any) -> str:
 
 
 def _policy(services: Services, method: Method, _: Field[Any]) -> Policy:
-    if services.policy is None:
+    policy = services.prover or services.policy
+    if policy is None:
         raise InputError(f"method {method.name!r} needs a policy (--policy)")
-    return services.policy
+    return policy
 
 
 def _completer(services: Services, method: Method, _: Field[Any]) -> Completer:
     return Completer(policy=_policy(services, method, _), environment=services.environment, sampling=services.sampling)
-
-
-def _prover(services: Services, method: Method, field: Field[Any]) -> Any:
-    if services.prover is None and field.default is not MISSING:
-        return field.default
-    policy = services.prover or _policy(services, method, field)
-    wants_completer = "Completer" in str(field.type)
-    return Completer(policy=policy, environment=services.environment, sampling=services.sampling) if wants_completer else policy
 
 
 def _judge(services: Services, method: Method, field: Field[Any]) -> RewardModel | None:
@@ -166,8 +159,7 @@ _SERVICES = {
     "completer": _completer,
     "environment": lambda services, _, __: services.environment,
     "sampling": lambda services, _, __: services.sampling,
-    "prover": _prover,
     "judge": _judge,
     "verifiers": _verifiers,
 }
-_NEEDS = {"policy": "policy", "completer": "policy", "prover": "prover", "judge": "judge", "verifiers": "tools"}
+_NEEDS = {"policy": "policy", "completer": "policy", "judge": "judge", "verifiers": "tools"}

@@ -28,9 +28,10 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabels:
-    """A model's own labels where it is sure: step t is kept if max(p_t, 1 - p_t) >= `tau`, and unlabelled ("abstained: ...") otherwise.
+    """A model's own labels where it is sure: step t is kept if its label's chance is at least `tau`, and unlabelled ("abstained: ...") otherwise.
 
-    p_t is the score; a step is good if p_t is not below the model's threshold. `confidence` is max(p_t, 1 - p_t). If the scores are calibrated, the error of
+    p_t is the score; a step is good if p_t is not below the model's threshold. The chance, and the `confidence`, is p_t of a good step and 1 - p_t of a bad
+    one: max(p_t, 1 - p_t) at the threshold 1/2. If the scores are calibrated, the error of
     the kept labels is at most 1 - tau; if not, calibrate first (`stepward.rewards.calibration`). tau = 1 keeps nothing, whatever the model claims.
     Source: Semi-Supervised Reward Modeling via Iterative Self-Training (SSRM, 2024), there for whole responses.
     """
@@ -59,7 +60,7 @@ class PseudoLabels:
         with metered() as ledger:
             scores = await hear(self.judge, trajectory) if len(trajectory) else None
         for step, finding in enumerate(findings(scores) if scores is not None else ()):
-            sure = max(finding.value, 1.0 - finding.value)
+            sure = finding.value if finding.good else 1.0 - finding.value
             if finding.good is None:
                 sheet.miss(step, finding.reason or "the model gave no score")
             elif sure >= self.tau and self.tau < 1.0:

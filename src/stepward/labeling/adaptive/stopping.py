@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from stepward.core import InputError
 from stepward.labeling.adaptive.beta import beta_cdf
@@ -25,7 +25,10 @@ class Decision(Enum):
 
 
 class StopRule(Protocol):
-    """A frozen dataclass, whose repr names it in fingerprints. `limit`: the most rollouts that it ever asks for."""
+    """A frozen dataclass, whose repr names it in fingerprints. `limit`: the most rollouts that it ever asks for.
+
+    A rule with verdicts may have a `threshold`: GOOD then says V > threshold, and a label's confidence is about that.
+    """
 
     @property
     def limit(self) -> int: ...
@@ -58,6 +61,8 @@ class FirstSuccess:
 
     limit: int
 
+    threshold: ClassVar[float] = 0.0
+
     def __post_init__(self) -> None:
         _need(self.limit >= 1, "FirstSuccess.limit must be at least 1", self.limit)
 
@@ -73,6 +78,8 @@ class InverseBinomial:
 
     successes: int
     limit: int
+
+    threshold: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         _need(1 <= self.successes <= self.limit, "InverseBinomial needs 1 <= successes <= limit", (self.successes, self.limit))

@@ -46,10 +46,10 @@ async def label_values(completer: Completer, trajectory: Trajectory, *, rule: St
     hard: list[bool | None] = []
     for found in counted:
         value = math.nan if found.reason else law.estimate(found.successes, found.n)
-        good = None if found.reason else _verdict(found, value, threshold)
+        good, bar = (None, math.nan) if found.reason else _verdict(found, value, rule, threshold)
         values.append(value)
         bounds.append(None if found.reason else law.interval(found.successes, found.n, level))
-        chances.append(math.nan if good is None else _chance(found, good, threshold))
+        chances.append(math.nan if good is None else _chance(found, good, bar))
         reasons.append(found.reason)
         hard.append(good)
     if outcome is not None:
@@ -96,14 +96,17 @@ async def count_through(bank: RolloutBank, prefix: Trajectory, law: StoppedBinom
             return Counted(successes, len(outcomes), Decision.GO_ON, reason=bank.why_none(prefix))
 
 
-def _verdict(found: Counted, value: float, threshold: float) -> bool:
+def _verdict(found: Counted, value: float, rule: StopRule, threshold: float) -> tuple[bool, float]:
+    """Whether a step is good, and the threshold that this is about: the rule's own where it has decided, NaN where the rule has none."""
     if found.decision in (Decision.GOOD, Decision.BAD):
-        return found.decision is Decision.GOOD
-    return value > threshold
+        return found.decision is Decision.GOOD, float(getattr(rule, "threshold", math.nan))
+    return value > threshold, threshold
 
 
 def _chance(found: Counted, good: bool, threshold: float) -> float:
     """P(V > threshold) or its complement under Beta(1/2, 1/2); at threshold 0 a success is proof and its absence proves nothing."""
+    if math.isnan(threshold):
+        return math.nan
     if threshold <= 0.0:
         return 1.0 if good else math.nan
     below = beta_cdf(threshold, 0.5 + found.successes, 0.5 + found.n - found.successes)

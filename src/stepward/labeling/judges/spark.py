@@ -16,6 +16,7 @@ from stepward.labeling.judges.labels import check_scale
 from stepward.labeling.judges.sheet import Finding, JudgeLabeler, JudgeSheet, Meaning
 from stepward.labeling.judges.tasks import FRAME, REVIEW, Revised, shown
 from stepward.labeling.judges.votes import Hard, Tally, first_error_vote, outcome_vote, tallies, verdicts_of
+from stepward.labeling.sheet import AFTER_ERROR
 from stepward.rewards.generative.jury import joined
 from stepward.rewards.generative.model import GenerativeModel
 from stepward.rewards.generative.task import check_choice
@@ -66,15 +67,17 @@ def aggregate(verdicts: Sequence[Hard], how: How, reasons: Sequence[str | None] 
     """A finding a step from n verifications of it; `reasons` why steps without any vote have none."""
     votes = tallies(verdicts)
     decided: Sequence[bool | None] = tuple(vote.majority for vote in votes)
+    silent = TIED
     if how == "outcome":
         passed = outcome_vote(verdicts)
         agreeing = [draw for draw in verdicts if (first := first_bad(draw)) is not None and (first == NO_ERROR) is passed]
         votes = tallies(agreeing) if agreeing else votes
         decided = tuple(vote.majority if agreeing else None for vote in votes)
     elif how == "first-error":
-        decided = _named_by(first_error_vote(verdicts), len(votes))
+        first_error = first_error_vote(verdicts)
+        decided, silent = _named_by(first_error, len(votes)), TIED if first_error is None else AFTER_ERROR
     why = reasons or (None,) * len(votes)
-    return [_finding(vote, good, reason) for vote, good, reason in zip(votes, decided, why, strict=True)]
+    return [_finding(vote, good, reason, silent) for vote, good, reason in zip(votes, decided, why, strict=True)]
 
 
 def _named_by(first: int | None, n_steps: int) -> Hard:
@@ -82,10 +85,10 @@ def _named_by(first: int | None, n_steps: int) -> Hard:
     return tuple(good if first == NO_ERROR or (first is not None and step <= first) else None for step, good in enumerate(up_to(first, n_steps)))
 
 
-def _finding(vote: Tally, good: bool | None, reason: str | None) -> Finding:
+def _finding(vote: Tally, good: bool | None, reason: str | None, silent: str) -> Finding:
     evidence = {"right": vote.right, "wrong": vote.wrong}
     if good is None:
-        return Finding(math.nan, None, TIED if vote.n else reason or f"{ABSTAINED}: no verification judges the step", evidence=evidence)
+        return Finding(math.nan, None, silent if vote.n else reason or f"{ABSTAINED}: no verification judges the step", evidence=evidence)
     return Finding(vote.share if vote.n else float(good), good, None, vote.confidence if vote.majority is good else math.nan, evidence)
 
 

@@ -79,6 +79,7 @@ _COMPILED = tuple((kind, re.compile(pattern, re.IGNORECASE), holds) for kind, pa
 _GOES_ON = re.compile(  # the first number ends something longer, or a range
     r"(?:[-+*/^=×÷·⋅−)}\]]|\\(?:times|cdot|div|frac|pm)|\b[A-Za-z]|[A-Za-z0-9]\(|\d|\b(?:between|from|through|to|than|of|least|most|number|product|sum|and|or))\s*(?:\\\(|\$)?\s*$"
 )
+_DENIED = re.compile(r"\b(?:false|untrue|neither|nor|none|no)\b", re.IGNORECASE)
 _CUE = re.compile(r"divisible|multiple|mod|≡|equiv|remainder|prime|perfect square|gcd|lcm|common (?:divisor|factor|multiple)|GCF", re.IGNORECASE)
 
 
@@ -102,7 +103,7 @@ def _checked(text: str) -> Iterator[Verdict]:
             if _GOES_ON.search(text[max(0, start - 20) : start]):
                 continue
             clause = re.split(r"[.;:!?]\s|\n", text[max(0, start - 80) : start])[-1]
-            caution = HYPOTHESIS.search(clause) or re.search(r"\b(?:or|because if|and|,)\s*$", clause) or DENIAL.search(text, end, end + 60)
+            caution = HYPOTHESIS.search(clause) or _DENIED.search(clause) or re.search(r"\b(?:or|because if|and|,)\s*$", clause) or DENIAL.search(text, end, end + 60)
             if kind == "division with remainder":
                 caution = HYPOTHESIS.search(clause)
             state = State.SUPPORTED if truth else State.ABSTAIN if caution else State.REFUTED

@@ -149,6 +149,8 @@ class _Parser:
                 return base
             if token.kind == "operator" and token.text == "!":
                 self.at += 1
+                if self.operator("!"):
+                    raise Unreadable("a double factorial")
                 base = ["f", "factorial", base]
             elif token.kind == "degree":
                 self.at += 1

@@ -62,6 +62,8 @@ def build(tree: list[Any], log_base: int | None = None) -> sympy.Expr:
     base, exponent = parts
     if exponent.is_number and abs(exponent) > MAX_POWER:
         raise TooMuch("a large power")
+    if base.is_negative and exponent.is_number and exponent.is_integer is not True:
+        raise TooMuch("a root of a negative number, real or complex")
     return base**exponent
 
 

@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
+from stepward.rewards.arithmetic.vocabulary import singular
 from stepward.rewards.quantities.mention import MAX_TEXT
+from stepward.rewards.quantities.unit import FAMILY, UNITS
 from stepward.rewards.verifiers.verdict import State, Verdict
 
 _N = r"\\?\$?\s?([0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]{1,6})?|[0-9]{1,9}(?:\.[0-9]{1,6})?)(?![0-9])(?![.,:/][0-9])(?!\s*\\?%)"
-_UNIT = r"(?:\s(?!(?:is|are|and|times|of|more|less|fewer|plus|minus|or|which)\b)[a-z]{2,}){0,2}"
+_UNIT = r"(?:\s(?!(?:is|are|and|times|of|more|less|fewer|plus|minus|or|which|squared|cubed|dozens?|hundreds?|thousands?|millions?|billions?|score|gross)\b)[a-z]{2,}){0,2}"
 _IS = r",?\s+(?:is|are|equals|which is|that is|comes to|makes)\s+(?:equal to\s+)?"
 _END = (
     r"(?!\s*(?:[a-z]+\s*)?[-+*/^×÷=(])(?!\s*(?:\\|x\b|%|percent|more|less|fewer|times|of\b|to\b|and a (?:half|third|quarter)|thousand|million|billion"
-    r"|hundred|dozen|plus|minus|out\b|points?|divided|multiplied|remain|r\b|or\b|short\b|over\b|under\b))"
+    r"|hundred|dozen|plus|minus|out\b|points?|divided|multiplied|remain|r\b|or\b|short\b|over\b|under\b|twice\b|thrice\b|others?\b|[a-z]+\s+and\s+(?:[0-9]|an?\b)))"
 )
 _BEGIN = r"(?<![\w.%$+*/^×÷=-])"
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
@@ -76,7 +78,23 @@ def check_phrases(text: str) -> Iterator[Verdict]:
                 state, reason = State.ABSTAIN, "may be rounded"
             elif truth in (said * 100, said / 100, said * 1000, said / 1000):
                 state, reason = State.ABSTAIN, "differs by a power of ten"
+            elif _changes_unit(text, match, truth, said):
+                state, reason = State.ABSTAIN, "may be in another unit"
             else:
                 state, reason = State.REFUTED, "does not hold"
             evidence = {"value": str(truth), "stated": str(said)}
             yield Verdict(state=state, verifier="quantities", kind=kind, text=match[0], span=match.span(), reason=reason, evidence=evidence)
+
+
+def _changes_unit(text: str, match: re.Match[str], truth: Fraction, said: Fraction) -> bool:
+    """Whether the numbers are measured in units and the result in another, or in none where one would fit: "half of 1 hour is 30 minutes"."""
+    units = {unit for word in re.findall(r"[a-z]+", match[0], re.IGNORECASE) if (unit := singular(word)) in FAMILY}
+    behind = re.match(r"\s*([a-z]+)", text[match.end() : match.end() + 40], re.IGNORECASE)
+    unit_behind = singular(behind[1]) if behind else ""
+    if not units or unit_behind in units:
+        return False
+    if unit_behind not in ("", "in", "so", "and", "which", "because", "since"):
+        return True
+    sizes = [size for unit in units for size in UNITS.get(FAMILY[unit], {}).get(unit, ())]
+    others = [size for unit in units for found in UNITS.get(FAMILY[unit], {}).values() for size in found]
+    return any(truth * size == said * other for size in sizes for other in others)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 
-from stepward.rewards.quantities.mention import mentions, values
+from stepward.rewards.quantities.mention import WORDS, mentions, values
 from stepward.rewards.verifiers.verdict import State, Verdict
 
 # family: unit: every factor to the smallest unit of its family that the word may mean
@@ -41,6 +41,22 @@ FAMILY |= {"m": "length", "g": "mass", "kilo": "mass", "ton": "weight", "lbs": "
 _EQUALS = re.compile(r"\s*(?:\}|\\\)|\\,)?\s*(?:=|is equal to|equals)\s*(?:\\\(|\$)?\s*", re.IGNORECASE)
 _SCALE = re.compile(r"\b(?:scale|map|model|represent|blueprint|drawing|equates|exchange|currency|corresponds?)", re.IGNORECASE)
 _WORDS = r"(?:\\text\{\s*|\\,|\s|-)*"
+_COMPOUND = re.compile(  # "1 hour" before "30 minutes": the length is that of both
+    rf"(?:[0-9]|\b(?:an?|{'|'.join(WORDS)}))(?:\s|-|\\,)*(?:\\text\{{\s*)?[a-z]{{1,12}}\}}?\.?,?(?:\s|~|\\,)*(?:and\s+)?\\?\(?\$?\s*\Z", re.IGNORECASE
+)
+_TAKEN_FURTHER = re.compile(
+    rf"{_WORDS}[A-Za-z]+\}}?\s*(?:(?:and|plus|with|minus|of|at|after|before|when|for|more|less|per|a|each|every|remain\w*|left)\b|[-+*/×÷,]|\\times|\d)"
+)
+_HOURS_OF_DAYS = re.compile(  # where days, weeks and years may have as many hours as somebody works
+    r"\b(?:work\w*|school|shifts?|daily|practi[cs]\w*|train\w*|stud(?:y|ies|ying)|sleep\w*|(?:a|per|each|every)\s+(?:day|week|month|year|night|morning))\b"
+    r"|/\s*(?:day|week)|[0-9]\s*[ap]\.?m\b",
+    re.IGNORECASE,
+)
+_CLOCK_UNITS = frozenset("second sec minute min hour hr".split())
+_PLAIN_BETWEEN = re.compile(  # behind two times of day: nothing but that N hours lie between them
+    r"\W*(?:(?:which|that|this|it)\s+)?(?:(?:is|are|was|equals|takes|lasts)\b)?(?:\s*(?:a\s+total\s+of|exactly)\b)?[0-9.+=\s()\\$\[:,]*", re.IGNORECASE
+)
+_NOT_ALONE = re.compile(r"\s*(?:(?:after|before|of|later|earlier|longer|shorter|more|less|fewer|minus|plus|with|without|a|per|each|every|and|or)\b|[-+*/×])", re.IGNORECASE)
 _CLOCK = r"(?P<{0}h>1[0-2]|[1-9])(?::(?P<{0}m>[0-5][0-9]))?\s*(?P<{0}x>[ap])\.?\s?m\b\.?"
 _SPAN = re.compile(
     r"from\s+"
@@ -71,20 +87,23 @@ def check_conversions(text: str, problem: str) -> Iterator[Verdict]:
             re.sub(r"\\[(\[]\s*$", "", text[max(0, start - 12) : start]),
         ):
             continue
+        if _COMPOUND.search(text[max(0, start - 40) : start]):
+            continue
         middle = text[left.span[1] : right.span[0]]
         words = re.match(rf"{_WORDS}[A-Za-z]+\.?", middle)
         if words is None or not _EQUALS.fullmatch(middle, words.end()):
             continue
         tail = text[end : end + 30]
-        if re.match(rf"{_WORDS}[A-Za-z]+\}}?\s*(?:and|[-+*/×÷,]|\\times|\d|per\b|a\b)", tail):
+        if _TAKEN_FURTHER.match(tail):
             continue
         ratios = {a / b for a in family[left.noun] for b in family[right.noun]}
         if {left.noun, right.noun} <= {"week", "month", "year"}:
             ratios |= {Fraction(12), Fraction(1, 12), Fraction(4), Fraction(1, 4), Fraction(52), Fraction(1, 52), Fraction(48)}
         holds = any(left.value * ratio == right.value for ratio in ratios)
         near = any(abs(left.value * ratio - right.value) <= Fraction(1, 50) * abs(right.value) for ratio in ratios)
-        state = State.SUPPORTED if holds else State.ABSTAIN if near else State.REFUTED
-        reason = {State.SUPPORTED: "the units' ratio", State.ABSTAIN: "roughly the units' ratio", State.REFUTED: "not the units' ratio"}[state]
+        clock = (left.noun in _CLOCK_UNITS) != (right.noun in _CLOCK_UNITS) and (_HOURS_OF_DAYS.search(problem) or _HOURS_OF_DAYS.search(text))
+        state = State.SUPPORTED if holds else State.ABSTAIN if near or clock else State.REFUTED
+        reason = {State.SUPPORTED: "the units' ratio", State.ABSTAIN: "roughly the units' ratio" if near else "days of fewer hours", State.REFUTED: "not the units' ratio"}[state]
         yield _verdict(state, "unit conversion", text, (start, end), reason, {"ratio": str(min(ratios))})
 
 
@@ -100,9 +119,9 @@ def check_durations(text: str) -> Iterator[Verdict]:
         length = (finish - begin) % 24
         stated = Fraction(match["n"]) / (60 if match["unit"].lower().startswith("min") else 1)
         numbers = [value for value in values(between) if value > 0]
-        if stated == length:
+        if stated == length or (stated == 24 and length == 0):
             yield _verdict(State.SUPPORTED, "duration", text, match.span(), "the time between the two", {"hours": str(length)})
-        elif re.search(r"(?:\bis|\bare|=|:|,)\s*(?:\\?[(\[$]\s*)*(?:[-+0-9.\s=()\\]*)$", between) and not re.search(r"[*/×÷]|times|divid", between):
+        elif _PLAIN_BETWEEN.fullmatch(between) and not _NOT_ALONE.match(text, match.end()):
             if stated > 24 or (numbers and not re.search(r"=\s*$", between)):
                 continue
             yield _verdict(State.REFUTED, "duration", text, match.span(), "not the time between the two", {"hours": str(length), "stated": str(stated)})

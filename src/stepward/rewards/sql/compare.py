@@ -43,7 +43,8 @@ def same_rows(mine: Sequence[Row], theirs: Sequence[Row]) -> bool:
 
 
 def arrangement(mine: Sequence[Row], theirs: Sequence[Row]) -> tuple[int, ...] | None:
-    """Columns of mine, in an order that makes the rows equal to theirs as multisets; mine may have more columns. None when there is none.
+    """Columns of mine, in an order that makes the rows equal to theirs as multisets; mine may have more columns. None when there is none. Of many columns
+    only the cells of each are compared, so that an order is not denied where there may be one.
 
     With no rows on either side nothing can be told: the first columns stand for the rest.
     """
@@ -55,8 +56,10 @@ def arrangement(mine: Sequence[Row], theirs: Sequence[Row]) -> tuple[int, ...] |
     straight = tuple(range(n_theirs))
     if n_mine == n_theirs and same_rows(mine, theirs):
         return straight
-    if n_mine > _MAX_PERMUTED:
-        return None
+    if n_mine > _MAX_PERMUTED:  # too many orders to try: whether each column is one of mine, of which several may hold the same
+        cells = [Counter(row[place] for row in mine) for place in range(n_mine)]
+        places = [cells.index(column) if (column := Counter(row[place] for row in theirs)) in cells else -1 for place in straight]
+        return tuple(places) if -1 not in places else None
     wanted = Counter(theirs)
     return next((order for order in permutations(range(n_mine), n_theirs) if Counter(tuple(row[place] for place in order) for row in mine) == wanted), None)
 

@@ -7,25 +7,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_TEXT = 50_000  # characters of a step; a longer one is not read
-_FENCE = re.compile(r"```[ \t]*(?:sql|sqlite|duckdb|postgresql|mysql)[ \t]*\n(.*?)```", re.IGNORECASE | re.DOTALL)
-_BARE = re.compile(r"(?:^|\n)[ \t]*((?:SELECT|WITH)\b[^;`]*?)(?=;|\n[ \t]*\n|\Z)", re.DOTALL)
+_FENCE = re.compile(r"```[ \t]*(?P<dialect>sql|sqlite|duckdb|postgresql|mysql)[ \t]*\n(?P<query>.*?)```", re.IGNORECASE | re.DOTALL)
+_BARE = re.compile(r"(?:^|\n)[ \t]*(?P<query>(?:SELECT|WITH)\b[^;`]*?)(?=;|\n[ \t]*\n|\Z)", re.DOTALL)
 _BEGINS = re.compile(r"\s*(?:SELECT|WITH)\b", re.IGNORECASE)
 _NUMBER = r"[-−]?\$?\d[\d,]*(?:\.\d+)?"
+_LEAD = r"\A(?:(?:so|thus|therefore|hence|then|and|the|this|that|it|which|its|final|correct|query|query['’]s|statement|sql|single|result|results|output|answer|set)[,:]?\s+){0,6}"
+_QUIET_END = r"(?![\w%]|[,.]\d)(?=[*_`]{0,3}\s*(?:[.,;:!?)]|\Z|\n|\b(?:and|which)\b))"  # a word behind the number could be a unit, or a part of a longer statement
 _STATED = re.compile(
-    rf"\A[^\n.;:]{{0,40}}?\b(?:result|output|answer|value|returns?|gives?|yields?|evaluates to|which is)\b[^\d\n$'\"−-]{{0,24}}({_NUMBER})"
-    r"(?![\w%]|[,.]\d)(?!\s*(?:rows?|records?|tuples?|columns?|results?|%|percent|thousand|million|billion|k\b))",
+    rf"{_LEAD}(?:(?:result|output|answer|value)(?:\s+of\s+(?:the|this)\s+query)?\s*(?:is|was|equals|=|:|→|->)|returns?|gives?|yields?|evaluates\s+to|which\s+is)"
+    rf"\s*(?:exactly|equal\s+to|the\s+(?:value|number|result)|a\s+value\s+of)?\s*[*_`]{{0,3}}({_NUMBER}){_QUIET_END}",
     re.IGNORECASE,
 )
-_ROWS = re.compile(r"\A[^\n.;]{0,60}?\b(?:returns?|gives?|yields?|has|have|are)\s+(?:exactly\s+)?(\d+)\s+(?:rows?|records?|tuples?)\b", re.IGNORECASE)
+_ROWS = re.compile(
+    rf"{_LEAD}(?:returns?|gives?|yields?|has|have|contains?)\s+(?:exactly\s+)?[*_`]{{0,3}}(\d{{1,9}})[*_`]{{0,3}}\s+(?:rows?|records?|tuples?){_QUIET_END}", re.IGNORECASE
+)
+_TEMPLATE = re.compile(r"\.\.\.|…|<\w[^<>=]*>|\{[^{}]*\}")
 _HEDGED = re.compile(r"\b(?:about|around|approximately|roughly|at least|at most|more than|less than|over|under|nearly|almost|up to)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """One query at characters `span` of a step. `value`, `n_rows`: what the text right behind it says of its result, None when nothing is said."""
+    """One query at characters `span` of a step. `value`, `n_rows`: what the text right behind it says of its result, None when nothing is said.
+
+    `dialect`: what its fence says, "" without a fence. `complete`: an error would be its own; else it may be a template, or hold words that follow it.
+    """
 
     text: str
     span: tuple[int, int]
+    dialect: str = ""
+    complete: bool = True
     value: str | None = None
     n_rows: int | None = None
 
@@ -34,17 +44,20 @@ def queries_in(text: str) -> list[Query]:
     """The queries of a step: fenced code that is marked as SQL, or, where there is none, paragraphs that begin with SELECT or WITH in capitals."""
     if len(text) > MAX_TEXT:
         return []
-    found = [match for match in _FENCE.finditer(text) if _BEGINS.match(match[1])] or list(_BARE.finditer(text))
-    return [_read(text, match.start(1), match.end(1), match.end()) for match in found]
+    fenced = [match for match in _FENCE.finditer(text) if _BEGINS.match(match["query"])]
+    return [_read(text, match, match["dialect"].lower() if fenced else "") for match in fenced or _BARE.finditer(text)]
 
 
-def _read(text: str, start: int, end: int, after: int) -> Query:
-    said = text[after : after + 200].lstrip(" ;\n\t`")
+def _read(text: str, match: re.Match[str], dialect: str) -> Query:
+    start, end = match.span("query")
+    said = text[match.end() : match.end() + 200].lstrip(" ;\n\t`")
     value, rows = _STATED.search(said), _ROWS.search(said)
     hedge = _HEDGED.search(said[:80]) is not None
     return Query(
         text=text[start:end].strip().rstrip(";").rstrip(),
         span=(start, end),
+        dialect=dialect,
+        complete=bool(dialect) and not _TEMPLATE.search(text, start, end),
         value=None if value is None or hedge else value[1],
         n_rows=None if rows is None or hedge else int(rows[1]),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -33,7 +33,8 @@ class SqlVerifier:
 
     The database is in the problem's metadata: "database": {"sqlite": PATH} (run by SQLite), or "tables": {NAME: {"columns": [...], "rows": [[...]]}} (run by
     DuckDB). Untrusted queries run in a killable worker, on a copy in memory, where only SELECT is allowed; what outgrows time, memory or 20,000 rows is
-    abstained from. Other dialects than the database's own count as syntax errors only where the step is fenced as that dialect.
+    abstained from. Nothing is refuted in code fenced as another dialect than the database's; templates ("...") and queries without a fence, behind which
+    words may follow, cannot fail to run.
 
     Comparison by execution: Semantic Evaluation for Text-to-SQL with Distilled Test Suites (2020).
     Raises: MissingExtra when a table of the problem needs DuckDB and it is not installed (as an abstention's reason).
@@ -79,14 +80,21 @@ class SqlVerifier:
                     "mutants": self.mutants if references and last else 0,
                 }
             )
-            verdicts += self._judge(query, reply)
+            verdicts += self._judge(query, reply, own=query.dialect in ("", "sql", "sqlite" if "sqlite" in database else "duckdb"))
         return verdicts
 
-    def _judge(self, query: Query, reply: Mapping[str, Any]) -> list[Verdict]:
+    def _judge(self, query: Query, reply: Mapping[str, Any], *, own: bool) -> list[Verdict]:
+        """`own`: the query is written for this database; what fails in another dialect may be right there."""
+        verdicts = self._decide(query, reply)
+        if own:
+            return verdicts
+        return [replace(one, state=State.ABSTAIN, reason=f"{query.dialect}: {one.reason}") if one.state is State.REFUTED else one for one in verdicts]
+
+    def _decide(self, query: Query, reply: Mapping[str, Any]) -> list[Verdict]:
         if FAILED in reply:
             return [self._verdict(query, State.ABSTAIN, "query", str(reply[FAILED]))]
         if "error" in reply:
-            state = State.REFUTED if reply["certain"] else State.ABSTAIN
+            state = State.REFUTED if reply["certain"] and query.complete else State.ABSTAIN
             return [self._verdict(query, state, "query", f"it does not run: {reply['error']}")]
         verdicts = [self._verdict(query, State.SUPPORTED, "query", "it runs", n_rows=reply["n_rows"])]
         if query.n_rows is not None:

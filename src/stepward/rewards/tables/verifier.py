@@ -24,7 +24,8 @@ class TableVerifier:
     """Checks "the COLUMN of KEY is VALUE" and "the sum (average, largest, smallest) of the COLUMN is VALUE" against the problem's only table.
 
     A claim is read when the column's and the row's names are spelled in full and belong to one column and one row. Values agree when they are equal as
-    numbers or round to each other at the last digit of the shorter one. Refuted when every table of the problem gives another number; abstained from
+    numbers or round to each other at the last digit of the shorter one. Refuted when every table of the problem gives another number, which is a doubt only
+    where it is not said what an aggregate is over ("the total price" may be that of a few rows); abstained from
     where a cell is no number, the header names a scale (thousands), or the problem has several tables in which the claim can be read.
 
     Semantics: a claim that holds says nothing about whether the step needed it. Aggregates are computed by DuckDB in a killable worker.
@@ -78,7 +79,8 @@ class TableVerifier:
         near = near or (claim.key != "" and abs(found - stated) <= Fraction(1, 2 * 10**cell_digits) and cell_digits < digits)
         state = State.SUPPORTED if near else State.REFUTED
         truth = str(found) if found.denominator == 1 else f"{float(found):.10g}"
-        return self._verdict(claim, state, f"the table gives {truth}", column=claim.column, row=claim.key, aggregate=claim.aggregate, value=truth)
+        evidence = {"column": claim.column, "row": claim.key, "aggregate": claim.aggregate, "value": truth}
+        return self._verdict(claim, state, f"the table gives {truth}", exact=near or claim.explicit, **evidence)
 
     async def _value(self, claim: CellClaim, table: Table, place: int) -> Fraction | str:
         """The number that the table gives, or why it gives none."""
@@ -91,9 +93,9 @@ class TableVerifier:
         reply: dict[str, Any] = await self._pool.call({"cells": [_digits(cell) for cell in cells], "function": claim.aggregate})
         return str(reply[FAILED]) if FAILED in reply else Fraction(int(reply["numerator"]), int(reply["denominator"]))
 
-    def _verdict(self, claim: CellClaim, state: State, reason: str, **evidence: Any) -> Verdict:
+    def _verdict(self, claim: CellClaim, state: State, reason: str, *, exact: bool = True, **evidence: Any) -> Verdict:
         kind = "aggregate" if claim.aggregate else "cell"
-        return Verdict(state=state, verifier=self.name, kind=kind, text=claim.text, span=claim.span, reason=reason, evidence=evidence)
+        return Verdict(state=state, verifier=self.name, kind=kind, text=claim.text, span=claim.span, reason=reason, exact=exact, evidence=evidence)
 
 
 def _digits(cell: str) -> str:

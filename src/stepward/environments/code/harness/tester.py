@@ -62,12 +62,14 @@ class Candidate:
             raise Broken(f"the program's process answered nonsense: {error}") from None
         if "raised" in answer:
             self.last = (shown, f"raised {answer['raised']}: {answer.get('text', '')}"[:_SHOWN])
+            if answer["raised"] == "StopIteration":
+                raise Undecided("the program raises StopIteration, which ends a loop of the tests as if nothing were wrong")
             raise _error(str(answer["raised"]), str(answer.get("text", "")))
         try:
             value = decode(answer["value"], lambda held: Held(self, held))
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise Broken(f"the program's process answered nonsense: {error}") from None
-        self.last = (shown, repr(value)[:_SHOWN])
+        self.last = (shown, _spelled(value)[:_SHOWN])
         return value
 
     def _wait(self) -> None:
@@ -82,6 +84,14 @@ class Candidate:
                 return os.WIFSIGNALED(found[1]) and os.WTERMSIG(found[1]) in (signal.SIGXCPU, signal.SIGKILL)
             time.sleep(0.01)
         return False
+
+
+def _spelled(value: Any) -> str:
+    """A value as evidence shows it: Python refuses to spell integers of more than a few thousand digits."""
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):
+        return f"a long {type(value).__name__}"
 
 
 def _error(name: str, text: str) -> Exception:
@@ -102,7 +112,7 @@ class Held:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         candidate, where = self.__dict__["_at"]
-        shown = f"{where[1]}({', '.join(map(repr, arguments))})"[:_SHOWN]
+        shown = f"{where[1]}({', '.join(map(_spelled, arguments))})"[:_SHOWN]
         message = {
             "do": "call",
             "what": where,
@@ -140,7 +150,8 @@ def _name(value: Any) -> list[Any]:
 
 
 def main() -> None:
-    """Read the request from standard input, and report."""
+    """Read the request from standard input, and report. Imports come from the standard library alone: the program can write into this folder."""
+    sys.path[:] = [folder for folder in sys.path if folder != sys.argv[1]]
     request = json.loads(sys.stdin.buffer.read())
     report = judge(request)
     sys.stdout.write(json.dumps(report))
