@@ -72,7 +72,11 @@ def test_an_interrupt_cancels_the_coroutine_and_goes_on() -> None:
             seen.append("cleaned up")
             raise
 
-    with pytest.raises(KeyboardInterrupt):
-        run_sync(endless())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background has it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_sync(endless())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert seen == ["cleaned up"]
     assert run_sync(double(3)) == 6

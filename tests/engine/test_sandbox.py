@@ -159,10 +159,29 @@ def test_when_the_caller_is_killed_nothing_goes_on(box: Sandbox) -> None:
     keeper = int(caller.stdout.readline())
     assert wait_until(lambda: len(tree.descendants(keeper)) >= 3)
     left = [keeper, *tree.descendants(keeper)]
+    folder = Path(f"/proc/{keeper}/cmdline").read_text().rstrip("\0").split("\0")[-1]
+    assert Path(folder).is_dir()
     caller.kill()
     caller.wait()
     caller.stdout.close()
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left)), left
+    assert not Path(folder).exists()
+
+
+def test_processes_that_nobody_waits_for_are_charged_too(box: Sandbox) -> None:
+    code = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True:
+    if os.fork() == 0:
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end: pass
+        os._exit(0)
+    try: os.wait()
+    except ChildProcessError: pass
+"""
+    if probe(box.mechanism).processes:
+        assert box.run_sync([box.python, "-I", "-S", "-c", code], limits=Limits(cpu_s=1.0, wall_s=60.0)).ended == "processor time"
 
 
 def test_a_program_that_cannot_be_started_is_a_failure_of_ours(box: Sandbox) -> None:

@@ -79,6 +79,20 @@ FALSE = [
 ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"$(-8)^{1/3} = -2$",
+        r"$3!! = 3$",
+        "It is false that 10 is divisible by 4.",
+        "Hence neither 9 nor 10 is divisible by 4.",
+        "No number ending in 10 is divisible by 4.",
+    ],
+)
+def test_nothing_true_is_refuted(text: str) -> None:
+    assert R not in states(text)
+
+
 @pytest.mark.parametrize(("text", "kind"), FALSE)
 def test_what_is_false_is_refuted_with_evidence(text: str, kind: str) -> None:
     refuted = [verdict for verdict in verdicts(text) if verdict.state is R]

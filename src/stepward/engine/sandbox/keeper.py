@@ -22,7 +22,7 @@ for name in ("stepward", "stepward.engine", "stepward.engine.sandbox"):  # witho
     module = sys.modules[name] = types.ModuleType(name)
     module.__path__ = [sys.argv[1] + "/" + name.replace(".", "/")]
 from stepward.engine.sandbox.inside.keeper import main
-main()
+main(sys.argv[2])
 """
 
 
@@ -74,7 +74,7 @@ class _Keeper:
         self.control, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BOOT, _SOURCE],
+                [sys.executable, "-I", "-S", "-c", _BOOT, _SOURCE, self.folder],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -14,8 +14,8 @@ from stepward.engine.sandbox.inside import monitor
 _PATIENCE_S = 20.0
 
 
-def main() -> None:
-    """Serve the control socket on descriptor 0 until the caller closes it or dies; then wait for the runs that are still ending."""
+def main(folder: str) -> None:
+    """Serve the control socket on descriptor 0 until the caller closes it or dies; then wait for the runs that are still ending, and remove their `folder`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors leave no zombies
     control = socket.socket(fileno=os.dup(0))
@@ -39,6 +39,8 @@ def main() -> None:
         while time.monotonic() < deadline:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
                 time.sleep(0.01)
+    with suppress(OSError):  # a caller that was killed cannot
+        os.rmdir(folder)
 
 
 def _fork(handle: int, control: socket.socket) -> None:

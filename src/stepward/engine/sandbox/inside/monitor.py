@@ -54,6 +54,7 @@ class _Run:
         self.texts = (bytearray(), bytearray())
         self.ended: str | None = None  # which limit ended it
         self.poll = select.poll()
+        self.spent: dict[int, float] = {}  # seconds of each process that was seen
 
     def watch(self, contents: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """The report's header and its blobs: output, errors, files."""
@@ -123,7 +124,7 @@ class _Run:
         limits = self.request.limits
         if now - self.began > limits.wall_s:
             return self._end("wall time")
-        memory, time_s, processes = tree.in_use(self.warden)
+        memory, time_s, processes = tree.in_use(self.warden, self.spent)
         if memory > limits.memory_bytes:
             return self._end("memory")
         if time_s > limits.cpu_s:

@@ -9,10 +9,11 @@ _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 _MAX_PROCESSES = 4096
 
 
-def in_use(root: int) -> tuple[int, float, int]:
+def in_use(root: int, spent: dict[int, float]) -> tuple[int, float, int]:
     """(bytes of memory in use that belong to no file, seconds of processor time, number) of all processes below `root`; what cannot be read counts 0.
 
-    Memory that processes share counts for each of them. Time of processes that have ended counts as their parents' children's.
+    Memory that processes share counts for each of them. Time of processes that have ended counts as their parents' children's, or as it was last seen:
+    `spent` keeps each process's own from call to call, since a parent that ignores its children is charged for none.
     """
     memory, time_s, seen = 0, sum(_ticks(root)[2:]) * _TICK_S, 0
     waiting = _children(root)
@@ -20,9 +21,11 @@ def in_use(root: int) -> tuple[int, float, int]:
         pid = waiting.pop()
         seen += 1
         memory += _memory(pid)
-        time_s += sum(_ticks(pid)) * _TICK_S
+        ticks = _ticks(pid)
+        time_s += sum(ticks) * _TICK_S
+        spent[pid] = max(spent.get(pid, 0.0), sum(ticks[:2]) * _TICK_S)
         waiting += _children(pid)
-    return memory, time_s, seen
+    return memory, max(time_s, sum(spent.values())), seen
 
 
 def _memory(pid: int) -> int:
