@@ -103,7 +103,9 @@ def _checked(text: str) -> Iterator[Verdict]:
             if _GOES_ON.search(text[max(0, start - 20) : start]):
                 continue
             clause = re.split(r"[.;:!?]\s|\n", text[max(0, start - 80) : start])[-1]
-            caution = HYPOTHESIS.search(clause) or _DENIED.search(clause) or re.search(r"\b(?:or|because if|and|,)\s*$", clause) or DENIAL.search(text, end, end + 60)
+            caution = (
+                HYPOTHESIS.search(clause) or _DENIED.search(clause) or re.search(r"\b(?:or|because if|and|,)\s*$", clause) or DENIAL.search(text, end, end + 60)
+            )
             if kind == "division with remainder":
                 caution = HYPOTHESIS.search(clause)
             state = State.SUPPORTED if truth else State.ABSTAIN if caution else State.REFUTED

@@ -12,7 +12,10 @@ from stepward.rewards.quantities.unit import FAMILY, UNITS
 from stepward.rewards.verifiers.verdict import State, Verdict
 
 _N = r"\\?\$?\s?([0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]{1,6})?|[0-9]{1,9}(?:\.[0-9]{1,6})?)(?![0-9])(?![.,:/][0-9])(?!\s*\\?%)"
-_UNIT = r"(?:\s(?!(?:is|are|and|times|of|more|less|fewer|plus|minus|or|which|squared|cubed|dozens?|hundreds?|thousands?|millions?|billions?|score|gross)\b)[a-z]{2,}){0,2}"
+_UNIT = (
+    r"(?:\s(?!(?:is|are|and|times|of|more|less|fewer|plus|minus|or|which"
+    r"|squared|cubed|dozens?|hundreds?|thousands?|millions?|billions?|score|gross)\b)[a-z]{2,}){0,2}"
+)
 _IS = r",?\s+(?:is|are|equals|which is|that is|comes to|makes)\s+(?:equal to\s+)?"
 _END = (
     r"(?!\s*(?:[a-z]+\s*)?[-+*/^×÷=(])(?!\s*(?:\\|x\b|%|percent|more|less|fewer|times|of\b|to\b|and a (?:half|third|quarter)|thousand|million|billion"

@@ -52,11 +52,13 @@ _HOURS_OF_DAYS = re.compile(  # where days, weeks and years may have as many hou
     r"|/\s*(?:day|week)|[0-9]\s*[ap]\.?m\b",
     re.IGNORECASE,
 )
-_CLOCK_UNITS = frozenset("second sec minute min hour hr".split())
+_CLOCK_UNITS = frozenset({"second", "sec", "minute", "min", "hour", "hr"})
 _PLAIN_BETWEEN = re.compile(  # behind two times of day: nothing but that N hours lie between them
     r"\W*(?:(?:which|that|this|it)\s+)?(?:(?:is|are|was|equals|takes|lasts)\b)?(?:\s*(?:a\s+total\s+of|exactly)\b)?[0-9.+=\s()\\$\[:,]*", re.IGNORECASE
 )
-_NOT_ALONE = re.compile(r"\s*(?:(?:after|before|of|later|earlier|longer|shorter|more|less|fewer|minus|plus|with|without|a|per|each|every|and|or)\b|[-+*/×])", re.IGNORECASE)
+_NOT_ALONE = re.compile(
+    r"\s*(?:(?:after|before|of|later|earlier|longer|shorter|more|less|fewer|minus|plus|with|without|a|per|each|every|and|or)\b|[-+*/×])", re.IGNORECASE
+)
 _CLOCK = r"(?P<{0}h>1[0-2]|[1-9])(?::(?P<{0}m>[0-5][0-9]))?\s*(?P<{0}x>[ap])\.?\s?m\b\.?"
 _SPAN = re.compile(
     r"from\s+"
@@ -103,7 +105,11 @@ def check_conversions(text: str, problem: str) -> Iterator[Verdict]:
         near = any(abs(left.value * ratio - right.value) <= Fraction(1, 50) * abs(right.value) for ratio in ratios)
         clock = (left.noun in _CLOCK_UNITS) != (right.noun in _CLOCK_UNITS) and (_HOURS_OF_DAYS.search(problem) or _HOURS_OF_DAYS.search(text))
         state = State.SUPPORTED if holds else State.ABSTAIN if near or clock else State.REFUTED
-        reason = {State.SUPPORTED: "the units' ratio", State.ABSTAIN: "roughly the units' ratio" if near else "days of fewer hours", State.REFUTED: "not the units' ratio"}[state]
+        reason = {
+            State.SUPPORTED: "the units' ratio",
+            State.ABSTAIN: "roughly the units' ratio" if near else "days of fewer hours",
+            State.REFUTED: "not the units' ratio",
+        }[state]
         yield _verdict(state, "unit conversion", text, (start, end), reason, {"ratio": str(min(ratios))})
 
 

@@ -11,15 +11,20 @@ _FENCE = re.compile(r"```[ \t]*(?P<dialect>sql|sqlite|duckdb|postgresql|mysql)[ 
 _BARE = re.compile(r"(?:^|\n)[ \t]*(?P<query>(?:SELECT|WITH)\b[^;`]*?)(?=;|\n[ \t]*\n|\Z)", re.DOTALL)
 _BEGINS = re.compile(r"\s*(?:SELECT|WITH)\b", re.IGNORECASE)
 _NUMBER = r"[-−]?\$?\d[\d,]*(?:\.\d+)?"
-_LEAD = r"\A(?:(?:so|thus|therefore|hence|then|and|the|this|that|it|which|its|final|correct|query|query['’]s|statement|sql|single|result|results|output|answer|set)[,:]?\s+){0,6}"
-_QUIET_END = r"(?![\w%]|[,.]\d)(?=[*_`]{0,3}\s*(?:[.,;:!?)]|\Z|\n|\b(?:and|which)\b))"  # a word behind the number could be a unit, or a part of a longer statement
+_LEAD = (
+    r"\A(?:(?:so|thus|therefore|hence|then|and|the|this|that|it|which|its|final|correct|query|query['’]s|statement|sql|single|results?|output|answer|set)"
+    r"[,:]?\s+){0,6}"
+)
+# a word behind the number could be a unit, or a part of a longer statement
+_QUIET_END = r"(?![\w%]|[,.]\d)(?=[*_`]{0,3}\s*(?:[.,;:!?)]|\Z|\n|\b(?:and|which)\b))"
 _STATED = re.compile(
     rf"{_LEAD}(?:(?:result|output|answer|value)(?:\s+of\s+(?:the|this)\s+query)?\s*(?:is|was|equals|=|:|→|->)|returns?|gives?|yields?|evaluates\s+to|which\s+is)"
     rf"\s*(?:exactly|equal\s+to|the\s+(?:value|number|result)|a\s+value\s+of)?\s*[*_`]{{0,3}}({_NUMBER}){_QUIET_END}",
     re.IGNORECASE,
 )
 _ROWS = re.compile(
-    rf"{_LEAD}(?:returns?|gives?|yields?|has|have|contains?)\s+(?:exactly\s+)?[*_`]{{0,3}}(\d{{1,9}})[*_`]{{0,3}}\s+(?:rows?|records?|tuples?){_QUIET_END}", re.IGNORECASE
+    rf"{_LEAD}(?:returns?|gives?|yields?|has|have|contains?)\s+(?:exactly\s+)?[*_`]{{0,3}}(\d{{1,9}})[*_`]{{0,3}}\s+(?:rows?|records?|tuples?){_QUIET_END}",
+    re.IGNORECASE,
 )
 _TEMPLATE = re.compile(r"\.\.\.|…|<\w[^<>=]*>|\{[^{}]*\}")
 _HEDGED = re.compile(r"\b(?:about|around|approximately|roughly|at least|at most|more than|less than|over|under|nearly|almost|up to)\b", re.IGNORECASE)

@@ -30,9 +30,9 @@ _COMPUTES = re.compile(  # what follows may be a part of what is computed
     re.IGNORECASE,
 )
 _STATED_BEFORE = re.compile(rf"\b{_IS}\s*{_NUMBER}(?:\s*\w+)?\s*(?:,\s*(?:and|but|while|whereas)?|\b(?:and|but|while|whereas))\s")
-_LEADS = frozenset(  # words that may stand before a claim and narrow nothing down
-    "the so thus therefore hence then now also and but while that we see know note find have from table shows show says say according to in here since as "
-    "because looking at given is it column value of row".split()
+_LEADS = re.compile(  # words that may stand before a claim and narrow nothing down
+    r"the|so|thus|therefore|hence|then|now|also|and|but|while|that|we|see|know|note|find|have|from|table|shows?|says?|according|to|in|here|since|as|because"
+    r"|looking|at|given|is|it|column|value|of|row"
 )
 
 
@@ -85,9 +85,7 @@ def _about(sentence: str, start: int, column: str, table: Table) -> Iterator[Cel
                 yield from _stated(sentence, start, match, column, key=key)
 
 
-def _stated(
-    sentence: str, start: int, match: re.Match[str], column: str, *, key: str = "", aggregate: str = "", explicit: bool = True
-) -> Iterator[CellClaim]:
+def _stated(sentence: str, start: int, match: re.Match[str], column: str, *, key: str = "", aggregate: str = "", explicit: bool = True) -> Iterator[CellClaim]:
     value = _VALUE.match(sentence, match.end())
     if value is not None and _alone(sentence[: match.start()]):
         begin, end = match.start(), value.end()
@@ -100,7 +98,7 @@ def _alone(before: str) -> bool:
     """Whether what stands before a claim in its sentence leaves it as it is: not "twice the price of tea", nor "the unit price of tea"."""
     before = re.sub(r"\A\s*[-*•>]+\s+", "", before)
     lead = _STATED_BEFORE.split(before)[-1]
-    return not _COMPUTES.search(before) and all(word in _LEADS for word in re.findall(r"\w+", lead.lower()))
+    return not _COMPUTES.search(before) and all(_LEADS.fullmatch(word) for word in re.findall(r"\w+", lead.lower()))
 
 
 def _pattern(name: str) -> str:
