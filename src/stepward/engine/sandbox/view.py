@@ -20,6 +20,8 @@ def interpreters() -> list[str]:
 def visible_paths(interpreter: str, extra: Sequence[str] = ()) -> list[str]:
     """Programs and libraries of the system, the interpreter's own folder, and what the caller adds; none twice."""
     prefix = os.path.dirname(os.path.dirname(interpreter))
+    if prefix in ("/", os.path.expanduser("~")):  # ~/bin/python3 is no reason to show a home
+        prefix = interpreter
     wanted = [*_SYSTEM, prefix, *extra]
     return [path for path in dict.fromkeys(wanted) if os.path.lexists(path) and not _within(path, [*_SYSTEM[:1], *extra])]
 
