@@ -7,8 +7,8 @@ labelers complete prefixes with the policy that wrote them.
 
 For each labeler: first-error accuracy (interval: resampled problems), accuracy of hard steps, error of values, coverage and width of stated 95 % intervals,
 confidence stated and earned, policy tokens a trajectory. Thresholds of Monte-Carlo are varied after the fact, on the same rollouts; the table shows 0 and the
-best. Then, for every labeler, the tokens that adaptive labeling needs to be as accurate; and, for adaptive values, the width that intervals would have had every step the same
-number of counted rollouts ('fixed'; a rollout counts at every prefix that it passes through).
+best. Then, for every labeler, the tokens that adaptive labeling needs to be as accurate. "fixed": the width that value intervals would have had every step the
+same number of counted rollouts (a rollout counts at every prefix that it passes through).
 Last, the rollouts of OmegaPRM's search in worlds of 4 to 64 steps, which should grow with the logarithm of their number.
 
     python benchmarks/labeling.py --n 500 --plot labeling.png
