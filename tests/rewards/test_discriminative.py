@@ -178,7 +178,7 @@ def test_a_folder_that_does_not_say_how_it_is_read_needs_a_convention(tmp_path) 
 def test_unknown_specifications_list_the_forms() -> None:
     with pytest.raises(InputError, match="prn:model") as refused:
         load_reward_model("prn:model")
-    assert all(form in str(refused.value) for form in ("tools:arithmetic", "prm:FOLDER_OR_ID", "oracle:grade-school"))
+    assert all(form in str(refused.value) for form in ("tools:NAME", "prm:FOLDER_OR_ID", "oracle:grade-school"))
 
 
 def test_the_oracle_scores_every_gold_step_one_and_everything_after_a_slip_zero() -> None:
@@ -190,3 +190,15 @@ def test_the_oracle_scores_every_gold_step_one_and_everything_after_a_slip_zero(
     assert asyncio.run(model.score(Trajectory.from_texts(problem, gold))).values.tolist() == [1.0] * len(gold)
     broken = [gold[0], "The answer is 999999.", *gold[2:]]
     assert asyncio.run(model.score(Trajectory.from_texts(problem, broken))).values.tolist() == [1.0] + [0.0] * (len(gold) - 1)
+
+
+def test_the_oracle_of_deduction_sees_the_first_error() -> None:
+    from stepward.environments.deduction import Deduction, corrupt
+
+    world = Deduction.medium()
+    model = load_reward_model("oracle:deduction")
+    for problem in world.problems(5, 5):
+        gold = Trajectory.from_texts(problem, list(problem.reference_steps), finished=True)
+        assert asyncio.run(model.score(gold)).values.tolist() == [1.0] * len(gold)
+        broken = corrupt(gold, "wrong_polarity", seed=1)
+        assert asyncio.run(model.score(broken.trajectory)).first_error() == broken.place

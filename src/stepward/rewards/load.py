@@ -22,7 +22,7 @@ FORMS = {
     "vllm:URL, sglang:URL": "a model that such a server serves; needs its tokenizer",
     "stepward:URL": "a model behind `stepward serve`",
     "mean(A, B), min, median, lcb, capped, lifted, calibrated(A, FILE), ...": "combinations of the others",
-    "oracle:grade-school": "the exact truth of grade-school problems",
+    "oracle:grade-school, oracle:deduction": "the exact truth of a world's steps",
 }
 
 
@@ -72,10 +72,10 @@ def _named(text: str, _: LoadOptions) -> RewardModel | None:
         from stepward.rewards.verifiers import load_tools
 
         return load_tools(text)
-    if text == "oracle:grade-school":
-        from stepward.rewards.oracle import grade_school_oracle
+    if text in ("oracle:grade-school", "oracle:deduction"):
+        from stepward.rewards.oracle import deduction_oracle, grade_school_oracle
 
-        return grade_school_oracle()
+        return grade_school_oracle() if text.endswith("school") else deduction_oracle()
     return None
 
 

@@ -43,3 +43,10 @@ def grade_school_oracle() -> OracleReward:
     from stepward.environments.grade_school import GradeSchool
 
     return OracleReward(GradeSchool())
+
+
+def deduction_oracle() -> OracleReward:
+    """The oracle of the deduction environment."""
+    from stepward.environments.deduction import Deduction
+
+    return OracleReward(Deduction())
