@@ -60,6 +60,9 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_paid(tmp_path: 
         (["--method", "adaptive", "--rollouts", "3"], "--rollouts sets the parameter 'n', which method 'adaptive' does not have"),
         (["--set", "n"], "--set must be NAME=VALUE"),
         (["--pilot", "3"], "--pilot fits the prior of adaptive labeling; method 'monte-carlo' has none"),
+        (["--judge-model", "critic:tiny"], "method 'monte-carlo' asks no judge"),
+        (["--tools", "arithmetic"], "method 'monte-carlo' uses none"),
+        (["--address", "localhost:1"], "give --engine ray"),
         (["--engine", "cloud"], "--engine must be local or ray"),
     ):
         with pytest.raises(InputError, match=message):

@@ -109,6 +109,12 @@ def label(
     needs = method_named(method).needs
     if prover is not None and "policy" not in needs:
         raise InputError(f"--prover completes prefixes; method {method!r} completes none")
+    if judge_model is not None and "judge" not in needs:
+        raise InputError(f"--judge-model judges steps; method {method!r} asks no judge")
+    if tools != "all" and "tools" not in needs:
+        raise InputError(f"--tools names verifiers; method {method!r} uses none")
+    if address is not None and engine != "ray":
+        raise InputError("--address is of a Ray cluster; give --engine ray")
     if prover_name is not None and prover is None:
         raise InputError("--prover-name names the model of --prover, which was not given")
     job = LabelJob(
