@@ -14,9 +14,10 @@ from stepward.core import InputError, Problem, Trajectory
 from stepward.environments.deduction import Corrupted, Deduction, ErrorType, Node, Rule, Statement, World, corrupt, vocabulary, words
 from stepward.environments.deduction.claims import read_claims
 from stepward.environments.deduction.corruption import Writer
-from stepward.environments.deduction.judgement import HARMLESS, Judgement
+from stepward.environments.deduction.judgement import HARMLESS, StepJudgement
 from stepward.environments.deduction.oracle import Oracle, oracle_of
 from stepward.environments.deduction.statement import ground, statement_text
+from stepward.environments.judgement import Judgement
 from stepward.testing import check_environment
 
 EASY, MEDIUM, HARD = Deduction.easy(), Deduction.medium(), Deduction.hard()
@@ -73,7 +74,7 @@ TRUE = "So the statement is true."
 GOLD = (RED, YUMPUS, HAPPY, TRUE)
 
 
-def judge(*texts: str) -> Judgement:
+def judge(*texts: str) -> Judgement[StepJudgement]:
     return Oracle(SMALL).judge(texts)
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from stepward.core import InputError, Problem, Trajectory
 from stepward.environments.grade_school import GradeSchool, Quantity, World, vocabulary, words
 from stepward.environments.grade_school.corruption import Writer
-from stepward.environments.grade_school.judgement import ErrorType, Judgement
+from stepward.environments.grade_school.judgement import ErrorType, StepJudgement
 from stepward.environments.grade_school.oracle import Oracle, oracle_of
+from stepward.environments.judgement import Judgement
 from stepward.testing import check_environment
 
 EASY, FULL = GradeSchool.easy(), GradeSchool.full()
@@ -42,7 +43,7 @@ MIXED = World(
 )
 
 
-def judge(world: World, *texts: str) -> Judgement:
+def judge(world: World, *texts: str) -> Judgement[StepJudgement]:
     return Oracle(world).judge(texts)
 
 

@@ -15,10 +15,11 @@ from stepward.core.trajectory import Trajectory
 from stepward.environments.deduction import lexicon
 from stepward.environments.deduction.claims import read_claims
 from stepward.environments.deduction.generator import draw_world
-from stepward.environments.deduction.judgement import Judgement
+from stepward.environments.deduction.judgement import StepJudgement
 from stepward.environments.deduction.oracle import oracle_of
 from stepward.environments.deduction.wording import problem_text
 from stepward.environments.deduction.world import SPLITS, World
+from stepward.environments.judgement import Judgement
 
 NAME = "deduction"
 TRUE, FALSE = "true", "false"
@@ -150,7 +151,7 @@ class Deduction:
             return Outcome.unscored("not finished: no verdict yet")
         return Outcome(0.0)
 
-    def judge(self, trajectory: Trajectory) -> Judgement:
+    def judge(self, trajectory: Trajectory) -> Judgement[StepJudgement]:
         """The exact correctness and error type of every step; see `oracle` for the rules."""
         return oracle_of(trajectory.problem).judge(step.text for step in trajectory.steps)
 

@@ -38,13 +38,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from stepward.core.errors import InputError
-from stepward.core.labels import NO_ERROR
 from stepward.core.problem import Problem
 from stepward.environments.deduction.claims import Claim, read_claims
-from stepward.environments.deduction.judgement import ErrorType, Judgement, StepJudgement
+from stepward.environments.deduction.judgement import ErrorType, StepJudgement
 from stepward.environments.deduction.prover import consistent, entails, follows_through, forced
 from stepward.environments.deduction.statement import Literal, Statement, negated
 from stepward.environments.deduction.world import World
+from stepward.environments.judgement import Judgement, judge
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,9 @@ class Oracle:
             if len(found) == before:
                 return frozenset(found)
 
-    def judge(self, texts: Iterable[str]) -> Judgement:
+    def judge(self, texts: Iterable[str]) -> Judgement[StepJudgement]:
         """The finding for every step of a solution."""
-        state, steps = self.start, []
-        for text in texts:
-            step, state = self.step(state, text)
-            steps.append(step)
-        first = next((index for index, step in enumerate(steps) if not step.follows), NO_ERROR)
-        final = None if state.answer is None else state.answer == self.world.answer
-        return Judgement(tuple(steps), first, state.answer, final)
+        return judge(self.step, self.start, texts, truth=self.world.answer, environment="deduction")
 
     def read(self, texts: Iterable[str], state: State | None = None) -> State:
         """The state after some steps."""

@@ -16,11 +16,12 @@ from stepward.core.trajectory import Trajectory
 from stepward.environments.grade_school import lexicon
 from stepward.environments.grade_school.expressions import show
 from stepward.environments.grade_school.generator import draw_world
-from stepward.environments.grade_school.judgement import Judgement
+from stepward.environments.grade_school.judgement import StepJudgement
 from stepward.environments.grade_school.operations import OPERATIONS
 from stepward.environments.grade_school.oracle import oracle_of
 from stepward.environments.grade_school.wording import problem_text
 from stepward.environments.grade_school.world import SPLITS, World
+from stepward.environments.judgement import Judgement
 
 NAME = "grade-school"
 _ANSWER = re.compile(r"The answer is ([0-9]{1,15})\.")
@@ -159,7 +160,7 @@ class GradeSchool:
             return Outcome.unscored("not finished: no final answer yet")
         return Outcome(0.0)
 
-    def judge(self, trajectory: Trajectory) -> Judgement:
+    def judge(self, trajectory: Trajectory) -> Judgement[StepJudgement]:
         """The exact correctness and error type of every step; see `oracle` for the rules."""
         return oracle_of(trajectory.problem).judge(step.text for step in trajectory.steps)
 

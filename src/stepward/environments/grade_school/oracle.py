@@ -39,14 +39,14 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 from stepward.core.errors import InputError
-from stepward.core.labels import NO_ERROR
 from stepward.core.problem import Problem
 from stepward.environments.grade_school.claims import Claim, read_claims
 from stepward.environments.grade_school.expressions import MODULUS, Expression, Named, Number, residue_of, show, tokenize
-from stepward.environments.grade_school.judgement import ErrorType, Judgement, StepJudgement
+from stepward.environments.grade_school.judgement import ErrorType, StepJudgement
 from stepward.environments.grade_school.lexicon import OBJECTS
 from stepward.environments.grade_school.operations import evaluate, postfix
 from stepward.environments.grade_school.world import World
+from stepward.environments.judgement import Judgement, judge
 
 _UNITS = frozenset(OBJECTS)
 NEUTRAL = (1, 100)  # numbers that do not count when operands are compared: a percentage's hundred, a fraction's one
@@ -133,15 +133,9 @@ class Oracle:
             return None
         return evaluate(postfix(quantity.operation, [values[parent] for parent in quantity.parents], quantity.numbers))
 
-    def judge(self, texts: Iterable[str]) -> Judgement:
+    def judge(self, texts: Iterable[str]) -> Judgement[StepJudgement]:
         """The finding for every step of a solution."""
-        state, steps = self.start, []
-        for text in texts:
-            step, state = self.step(state, text)
-            steps.append(step)
-        first = next((index for index, step in enumerate(steps) if not step.follows), NO_ERROR)
-        final = None if state.answer is None else state.answer == self.world.answer
-        return Judgement(tuple(steps), first, state.answer, final)
+        return judge(self.step, self.start, texts, truth=self.world.answer, environment="grade-school")
 
     def read(self, texts: Iterable[str], state: State | None = None) -> State:
         """The state after some steps."""
