@@ -15,20 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
-import signal
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
+from scoring_server import serving
 
 from stepward.cli.parity_cases import awkward_solutions
 from stepward.core import Trajectory
@@ -38,7 +32,6 @@ from stepward.rewards.remote.load import load_remote
 from stepward.rewards.remote.parity import compare
 
 _INITIAL = 0.02
-_START_S = 300.0
 
 
 def main() -> None:
@@ -122,39 +115,9 @@ def _address(options: argparse.Namespace, source: str, dtype: str, local: Discri
     if options.url:
         yield options.url
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = options.vllm.format(model=source, port=port) if "{model}" in options.vllm else f"{options.vllm} {shlex.quote(source)} {port}"
-    words = [*shlex.split(command), "--dtype", dtype]
-    if local.convention.head != "tokens":
-        tag = int(local.encoder(awkward_solutions(2)[1]).ids[-1])
-        words += ["--runner", "pooling", "--pooler-config", json.dumps({"step_tag_id": tag})]
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait(server, url, log)
-            yield url
-        finally:
-            for signum in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(server.pid, signum)
-                    server.wait(30)
-                except (ProcessLookupError, subprocess.TimeoutExpired):
-                    continue
-
-
-def _wait(server: subprocess.Popen[bytes], url: str, log: Any) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if httpx.get(f"{url}/v1/models", timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(1.0)
-    log.seek(0)
-    raise SystemExit(f"the server did not come up in {_START_S:.0f} s; its last words:\n{log.read()[-3000:].decode(errors='replace')}")
+    tag = None if local.convention.head == "tokens" else int(local.encoder(awkward_solutions(2)[1]).ids[-1])
+    with serving(options.vllm, source, dtype=dtype, step_tag=tag) as url:
+        yield url
 
 
 def _show(report: dict[str, Any], as_json: bool) -> None:

@@ -21,14 +21,17 @@ _START_S = 300.0
 
 
 @contextmanager
-def serving(command: str, model: str, *, dtype: str, step_tag: int) -> Iterator[str]:
+def serving(command: str, model: str, *, dtype: str, step_tag: int | None) -> Iterator[str]:
     """The address of a server of this model while the body runs.
 
-    `command` is a prefix to which model and port are added, or a whole command with {model} and {port} in it.
+    `command` is a prefix to which model and port are added, or a whole command with {model} and {port} in it. `step_tag`: the token whose rows a step-wise
+    pooling server sends back; None serves completions.
     """
     port = _free_port()
     filled = command.format(model=model, port=port) if "{model}" in command else f"{command} {shlex.quote(model)} {port}"
-    words = [*shlex.split(filled), "--runner", "pooling", "--dtype", dtype, "--pooler-config", f'{{"step_tag_id": {step_tag}}}']
+    words = [*shlex.split(filled), "--dtype", dtype]
+    if step_tag is not None:
+        words += ["--runner", "pooling", "--pooler-config", f'{{"step_tag_id": {step_tag}}}']
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         url = f"http://127.0.0.1:{port}"
