@@ -63,6 +63,8 @@ def test_settings_are_read_from_text_by_their_types() -> None:
     assert isinstance(made, MonteCarlo)
     assert (made.n, made.threshold, made.estimate, made.batch) == (16, 0.25, "hard", None)
     values = load_labeler("adaptive-value", environment=WORLD, policy=SOLVER, sampling=Sampling(seed=3), threshold="1e-1")
+    with pytest.raises(InputError, match="'adaptive-value' has no parameter 'error'"):
+        load_labeler("adaptive-value", environment=WORLD, policy=SOLVER, error="0.1")  # it would change nothing
     assert isinstance(values, Adaptive)
     assert (values.target, values.threshold, values.completer.sampling.seed) == ("value", 0.1, 3)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -11,6 +10,7 @@ import typer
 
 from stepward.cli.inputs import check_out, problems_from, trajectories_from
 from stepward.cli.label_job import LabelJob
+from stepward.cli.label_run import LabelRun
 from stepward.cli.model_options import loads_models
 from stepward.cli.options import (
     ConcurrencyOption,
@@ -25,16 +25,13 @@ from stepward.cli.options import (
     SplitOption,
     TemperatureOption,
 )
-from stepward.cli.output import print_json, print_table, remarks
-from stepward.cli.session import journal_for, session, spent, tokens, why_missing
-from stepward.core import Example, InputError, Labeler, Problem, Sampling, StepLabels, Trajectory, metered
+from stepward.cli.output import print_json, print_table
+from stepward.cli.session import journal_for, spent, tokens, why_missing
+from stepward.core import Example, InputError, Problem, Sampling, Trajectory, metered
 from stepward.data.load import check_format, write_examples
 from stepward.data.shards import write_shards
-from stepward.engine.concurrency import Failure
-from stepward.engine.loop import run_sync
-from stepward.engine.progress import progress
 from stepward.environments.load import load_environment
-from stepward.labeling.load import METHODS, failed_labels, method_named
+from stepward.labeling.load import METHODS, method_named
 from stepward.rewards.load import LoadOptions
 
 Item = TypeVar("Item", Problem, Trajectory)
@@ -134,14 +131,10 @@ def label(
     given = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows) if data else None
     problems = [] if given is not None else problems_from([], load_environment(environment), seed=seed, split=split, limit=limit)
     kept = journal_for(out, journal)
-    report: dict[str, Any] = {}
+    run = LabelRun(job=job, journal=kept, quiet=json, concurrency=concurrency, pilot=pilot)
     with metered() as ledger:
-        run = (
-            partial(_here, job, kept, load, json, concurrency, pilot)
-            if engine == "local"
-            else partial(_on_ray, job, kept, json, concurrency, pilot, workers, address)
-        )
-        trajectories, n_unsolved, labels, n_failed = run(problems, given, report)
+        done = run.here(problems, given) if engine == "local" else run.on_ray(problems, given, workers=workers, address=address)
+    trajectories, labels, report = done.trajectories, done.labels, dict(done.report)
     source = f"stepward label --method {method}"
     examples = [Example(trajectory, labelled, source=source) for trajectory, labelled in zip(trajectories, labels, strict=True)]
     if in_shards:
@@ -154,8 +147,8 @@ def label(
         "n_steps": sum(map(len, labels)),
         "n_unlabelled_steps": sum(labelled.n_unlabelled for labelled in labels),
         "unlabelled_reasons": why_missing(reason for labelled in labels for reason in labelled.reasons),
-        "n_failed_trajectories": n_failed,
-        "n_failed_problems": n_unsolved,
+        "n_failed_trajectories": done.n_failed,
+        "n_failed_problems": done.n_unsolved,
         "out": str(out),
     } | report | spent(ledger)  # fmt: skip
     if json:
@@ -180,91 +173,3 @@ def _settings(method: str, pairs: Sequence[str] | None, rollouts: int | None, th
                 raise InputError(f"{flag} sets the parameter {name!r}, which method {method!r} does not have; it has: {', '.join(known) or 'none'}")
             found[name] = short
     return found
-
-
-Labelled = tuple[list[Trajectory], int, list[StepLabels], int]
-
-
-def _here(
-    job: LabelJob,
-    journal: Path | None,
-    load: LoadOptions,
-    quiet: bool,
-    concurrency: int,
-    pilot: int,
-    problems: list[Problem],
-    given: list[Trajectory] | None,
-    report: dict[str, Any],  # noqa: ARG001
-) -> Labelled:
-    """In this process."""
-    with session(journal, quiet=quiet, load=load) as work:
-        world, writer = job.parts(work)
-        job.labeler(work, world, writer)  # what it refuses is refused before anything is paid
-        n_unsolved = 0
-        if given is None:
-            pools, _, n_unsolved = work.each("sample", problems, job.solver(work, world, writer), lambda _, __: [], concurrency=concurrency)
-            given = [trajectory for pool in pools for trajectory in pool]
-        if pilot:
-            job = run_sync(job.fitted(work, world, writer, given[:pilot]))
-        labeler = job.labeler(work, world, writer)
-        labels, _, n_failed = work.each("label", given, work.labeler(labeler).label, partial(failed_labels, labeler), concurrency=concurrency)
-    return given, n_unsolved, labels, n_failed
-
-
-def _on_ray(
-    job: LabelJob,
-    journal: Path | None,
-    quiet: bool,
-    concurrency: int,
-    pilot: int,
-    workers: int,
-    address: str | None,
-    problems: list[Problem],
-    given: list[Trajectory] | None,
-    report: dict[str, Any],
-) -> Labelled:
-    """On the workers of a cluster, a problem with all its solutions on one worker."""
-    from stepward.engine.distributed import run_distributed
-
-    deaths: list[int] = []
-
-    def every(title: str, items: Sequence[Item]) -> list[Any]:
-        with progress(title, total=len(items), quiet=quiet) as bar:
-            results, told = run_distributed(
-                items,
-                job,
-                key=lambda item: item.id if isinstance(item, Problem) else item.problem.id,
-                workers=workers,
-                address=address,
-                journal=journal,
-                concurrency=concurrency,
-                on_done=lambda _, __: bar.advance(),
-            )
-        deaths.append(told.n_deaths)
-        report[f"{title}_by_worker"] = {str(number): count for number, count in sorted(told.done_by.items())}
-        failed = [result for result in results if isinstance(result, Failure)]
-        if failed:
-            remarks.print(f"{title}: {len(failed)} of {len(items)} failed; the first: {failed[0].reason}", markup=False)
-        return results
-
-    n_unsolved = 0
-    if given is None:
-        pools = every("sample", problems)
-        n_unsolved = sum(isinstance(pool, Failure) for pool in pools)
-        given = [trajectory for pool in pools if not isinstance(pool, Failure) for trajectory in pool]
-    if pilot:
-        with session(journal, quiet=quiet, load=job.load) as work:
-            job = run_sync(job.fitted(work, *job.parts(work), given[:pilot]))
-    results = every("label", given)
-    report["n_worker_deaths"] = sum(deaths)
-    labeler = _described(job)
-    labels = [
-        failed_labels(labeler, trajectory, result.reason) if isinstance(result, Failure) else result for trajectory, result in zip(given, results, strict=True)
-    ]
-    return given, n_unsolved, labels, sum(isinstance(result, Failure) for result in results)
-
-
-def _described(job: LabelJob) -> Labeler:
-    """The labeler as it is made here, for the source of labels that failed."""
-    with session(None, quiet=True, load=job.load) as work:
-        return job.labeler(work, *job.parts(work))

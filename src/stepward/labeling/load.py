@@ -8,6 +8,8 @@ from typing import Any
 from stepward.core import Environment, InputError, Labeler, Policy, RewardModel, Sampling, Semantics, StepLabels, Trajectory
 from stepward.labeling.methods import Method, Services
 
+_FIRST_ERROR_ONLY = ("prior", "error", "least_gain", "batch", "max_rollouts", "witnesses", "pools")  # of adaptive labeling
+_GROWING = ("alpha", "beta", "scale", "unit", "c_puct", "searches", "max_rollouts", "fallback")  # of OmegaPRM's search from a problem, not of labels
 _EVERY = (
     Method(name="monte-carlo", target="monte_carlo:MonteCarlo", about="share of rollouts from each prefix that end right, soft and hard (Math-Shepherd, 2023)"),
     Method(
@@ -22,9 +24,20 @@ _EVERY = (
         fixed=(("target", "first_error"),),
         about="our own: rollouts where they tell most about the first error",
     ),
-    Method(name="adaptive-value", target="adaptive:Adaptive", fixed=(("target", "value"),), about="our own: values to a stated width, with exact intervals"),
-    Method(name="omega-prm", target="trees.omega:OmegaPRM", about="binary search for the first error inside a tree search (OmegaPRM, 2024)"),
-    Method(name="omega-prm-curtailed", target="trees.omega:CurtailedOmegaPRM", about="the search alone, each probe until its first success"),
+    Method(
+        name="adaptive-value",
+        target="adaptive:Adaptive",
+        fixed=(("target", "value"),),
+        out=_FIRST_ERROR_ONLY,
+        about="our own: values to a stated width, with exact intervals",
+    ),
+    Method(name="omega-prm", target="trees.omega:OmegaPRM", out=_GROWING, about="binary search for the first error inside a tree search (OmegaPRM, 2024)"),
+    Method(
+        name="omega-prm-curtailed",
+        target="trees.omega:CurtailedOmegaPRM",
+        out=(*_GROWING, "relative", "threshold"),
+        about="the search alone, each probe until its first success",
+    ),
     Method(name="rest-mcts", target="trees.rest:ReSTMCTS", about="inferred process rewards (ReST-MCTS*, 2024)"),
     Method(name="qlass", target="trees.qlass:QLASS", about="step Q-values on an exploration tree (QLASS, 2025)"),
     Method(name="masprm", target="trees.masprm:MASPRM", about="returns of agents' turns in a tree search (MASPRM, 2025)"),

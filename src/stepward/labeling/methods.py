@@ -56,11 +56,12 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A name for a labeler: the class at `target` ("module:Class"), with some fields `fixed`."""
+    """A name for a labeler: the class at `target` ("module:Class"), with some fields `fixed` and others, which do nothing here, left `out`."""
 
     name: str
     target: str
     fixed: tuple[tuple[str, Any], ...] = ()
+    out: tuple[str, ...] = ()
     about: str = ""
 
     @cached_property
@@ -77,7 +78,7 @@ class Method:
     def parameters(self) -> tuple[Parameter, ...]:
         """What can be set, in the order of the class."""
         hints = get_type_hints(self.cls)
-        fixed = dict(self.fixed)
+        fixed = {*dict(self.fixed), *self.out}
         open_fields = [field for field in fields(self.cls) if field.init and field.name not in _SERVICES and field.name not in fixed]
         return tuple(_parameter(field, hints[field.name]) for field in open_fields)
 
