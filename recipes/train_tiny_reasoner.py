@@ -52,7 +52,7 @@ class ReasonerRun(TinyRun):
 
 def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Sequence[str]]]:
     """Prompt and solution of problem after problem: drills, recitations and one derivation first, then more and more of the easy range."""
-    easy = Deduction.easy()
+    easy = Deduction.simple()
     short = replace(easy, max_steps=1)
     rng = random.Random(f"{run.seed} {start}")
     index = start * 100_000_000
@@ -87,7 +87,7 @@ def recitation(problem: Problem, rng: random.Random) -> str:
 def quality(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, run: TinyRun, n: int = 200) -> dict[str, float]:
     """On dev problems, one sample each at temperature 1: the share with the right verdict, and the share without any error, by number of derivations."""
     model.eval()
-    world = Deduction.easy()
+    world = Deduction.simple()
     drawn = list(world.problems(run.seed, n, split="dev"))
     right: list[bool] = []
     flawless: dict[int, list[bool]] = {}

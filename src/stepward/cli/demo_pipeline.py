@@ -200,7 +200,7 @@ def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, s
         width=settings.width,
         expansions=settings.n // settings.width,
         aggregation=aggregation,
-        choose="vote",
+        answer_by="vote",
         sampling=sampling,
     )
     beams: list[SearchResult] = stages.each("beam search", problems["test"], beam.search)

@@ -15,13 +15,18 @@ from stepward.core.usage import NO_USAGE, Usage
 @record_kind("search_result")
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """`chosen` is None, with a `reason`, when nothing could be chosen; it is then unscored, not wrong. `source` describes the search."""
+    """`chosen` is None, with a `reason`, when nothing could be chosen; it is then unscored, not wrong. `source` describes the search.
+
+    `usage` is what the search cost with every request computed alone; `paid` what this run really spent on it: nothing for what a journal had, and less
+    where caches or other requests had computed a prefix. `paid` belongs to the run and not to the result, so it is not written in records.
+    """
 
     chosen: Trajectory | None
     tree: Tree
     usage: Usage = NO_USAGE
     reason: str | None = None
     source: Mapping[str, Any] = field(default_factory=FrozenDict)
+    paid: Usage = NO_USAGE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", freeze(self.source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from stepward.core.errors import FormatError, InputError
 from stepward.core.problem import Problem
@@ -12,20 +12,31 @@ from stepward.core.record import check_header, header, record_kind, require
 from stepward.core.scores import StepScores
 from stepward.core.trajectory import Trajectory
 
+_RARE = ("kind", "revises", "group", "dropped")  # written only where a node has them
+Kind = Literal["sample", "partial", "refine", "reflect", "retrieve", "intervene"]
+
 
 class Node:
     """A prefix in a tree, with what is known about it.
 
     `value` is the evaluation of the node (NaN: not evaluated, or unscored for `reason`); `scores` the step scores behind it; `visits`
-    and `value_sum` the statistics of a tree search, `q` their quotient. A node is never deleted: pruning sets `closed`.
+    and `value_sum` the statistics of a tree search, `q` their quotient. A node is never deleted: pruning sets `closed` and says why in `dropped`.
+    `kind` says how the edge into the node came about, "partial" being a step that was broken off on purpose; `revises` is the index of the node that a
+    refinement rewrote, which need not be its parent: a child always continues its parent's text. `group` is a subtree, lineage or branch number.
     """
 
-    __slots__ = ("children", "closed", "index", "parent", "reason", "scores", "trajectory", "value", "value_sum", "visits")
+    __slots__ = (
+        "children", "closed", "dropped", "group", "index", "kind", "parent", "reason", "revises", "scores", "trajectory", "value", "value_sum", "visits"
+    )  # fmt: skip
 
-    def __init__(self, trajectory: Trajectory, parent: Node | None, index: int) -> None:
+    def __init__(self, trajectory: Trajectory, parent: Node | None, index: int, kind: Kind = "sample", revises: int | None = None) -> None:
         self.trajectory = trajectory
         self.parent = parent
         self.index = index
+        self.kind: Kind = kind
+        self.revises = revises
+        self.group: int | None = None if parent is None else parent.group
+        self.dropped: str | None = None
         self.children: list[Node] = []
         self.visits = 0
         self.value_sum = 0.0
@@ -62,6 +73,11 @@ class Node:
             node = node.parent
         return nodes[::-1]
 
+    def drop(self, why: str) -> None:
+        """Close the node for a reason; the first one stays."""
+        self.closed = True
+        self.dropped = self.dropped or why
+
     def backup(self, value: float) -> None:
         """Add one visit with this value to the node and all its ancestors."""
         node: Node | None = self
@@ -93,12 +109,12 @@ class Tree:
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
-    def add(self, parent: Node, trajectory: Trajectory) -> Node:
+    def add(self, parent: Node, trajectory: Trajectory, *, kind: Kind = "sample", revises: Node | None = None) -> Node:
         """A new child of `parent`; equal siblings stay separate draws. `trajectory` must continue the parent's."""
         depth = len(parent.trajectory)
         if len(trajectory) < depth or trajectory.keys[depth] != parent.trajectory.key:
             raise InputError(f"the trajectory does not continue node {parent.index}: its first {depth} steps differ from the node's")
-        node = Node(trajectory, parent, len(self.nodes))
+        node = Node(trajectory, parent, len(self.nodes), kind, None if revises is None else revises.index)
         parent.children.append(node)
         self.nodes.append(node)
         return node
@@ -125,6 +141,7 @@ class Tree:
                     "value_sum": node.value_sum,
                     "closed": node.closed,
                 }
+                | {name: value for name in _RARE if (value := getattr(node, name)) not in (None, "sample")}
                 for node in self.nodes
             ],
         }
@@ -143,7 +160,8 @@ class Tree:
                 parent = tree.nodes[at]
                 steps = [*(step.to_record() for step in parent.trajectory.steps), *row["steps"]]
                 fields = {name: row[name] for name in ("finished", "truncated", "outcome")}
-                node = tree.add(parent, Trajectory.from_record({**start, **fields, "steps": steps}))
+                node = tree.add(parent, Trajectory.from_record({**start, **fields, "steps": steps}), kind=row.get("kind", "sample"))
+                node.revises, node.group, node.dropped = (row.get(name) for name in ("revises", "group", "dropped"))
             node.value = math.nan if row["value"] is None else float(row["value"])
             node.reason, node.visits, node.value_sum, node.closed = row["reason"], row["visits"], row["value_sum"], row["closed"]
             node.scores = None if row["scores"] is None else StepScores.from_record(row["scores"])

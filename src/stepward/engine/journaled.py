@@ -8,12 +8,14 @@ from typing import Any
 from stepward.core.errors import CountMismatch, FormatError
 from stepward.core.labels import StepLabels
 from stepward.core.outcome import Outcome
+from stepward.core.price import price_of_sample, price_of_score
 from stepward.core.protocols import DEFAULT_SAMPLING, Environment, Granularity, Labeler, Policy, RewardModel
 from stepward.core.record import header
 from stepward.core.sampling import Sampling, Until
 from stepward.core.scores import ABSTAINED, Scale, StepScores
 from stepward.core.step import Step
 from stepward.core.trajectory import Trajectory
+from stepward.core.usage import Usage
 from stepward.engine.entry import entry_key
 from stepward.engine.recall import Draft, Keeper, recall
 
@@ -50,6 +52,10 @@ class JournaledPolicy:
 
         return [_continued(prefix, entry.payload) for entry in await recall(self.journal, "sample", keys, compute)]
 
+    def price(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Usage:
+        """That of the policy inside: a kept sample costs the same, though nothing is paid for it."""
+        return price_of_sample(self.inner, prefix, n, until=until, sampling=sampling, draw=draw)
+
 
 class JournaledRewardModel:
     """A reward model whose scores are kept. Scores with failed steps are not, so that a rerun tries them again; abstentions are."""
@@ -78,6 +84,10 @@ class JournaledRewardModel:
             return [Draft(payload=scores.to_record(), keep=scores.n_failed == 0)]
 
         return StepScores.from_record(await _recall_one(self.journal, "score", self.fingerprint, _as_written(trajectory), compute))
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """That of the model inside."""
+        return price_of_score(self.inner, trajectory)
 
 
 class JournaledLabeler:

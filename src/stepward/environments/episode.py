@@ -14,7 +14,7 @@ async def expand(
 ) -> list[Trajectory]:
     """`n` continuations of `prefix` by one step each, with the environment's observation filled in."""
     drawn = await policy.sample(prefix, n, until=Until.STEP, sampling=sampling, draw=draw)
-    return list(await asyncio.gather(*(_settle(environment, trajectory) for trajectory in drawn)))
+    return list(await asyncio.gather(*(settle(environment, trajectory) for trajectory in drawn)))
 
 
 async def complete(
@@ -40,7 +40,8 @@ async def complete(
     return list(await asyncio.gather(*(one(offset) for offset in range(n))))
 
 
-async def _settle(environment: Environment, trajectory: Trajectory) -> Trajectory:
+async def settle(environment: Environment, trajectory: Trajectory) -> Trajectory:
+    """The trajectory with the environment's answer to its last step."""
     if not environment.interactive:
         return trajectory
     observed = await environment.observe(trajectory)

@@ -9,7 +9,7 @@ from stepward.core import Environment, InputError, Problem
 
 FORMS = (
     "grade-school (2 to 12 operations), grade-school:easy (1 to 4, small numbers), "
-    "deduction (3 to 6 derivations; also :easy, :medium and :hard), maths, code (programs, run in the sandbox)"
+    "deduction (3 to 6 derivations; also :simple, :easy, :medium and :hard), maths, code (programs, run in the sandbox)"
 )
 
 
@@ -30,10 +30,10 @@ def load_environment(spec: str) -> Environment:
 
         return GradeSchool.easy() if spec.endswith(":easy") else GradeSchool.full()
     name, _, level = spec.partition(":")
-    if name == "deduction" and level in ("", "easy", "medium", "hard"):
+    if name == "deduction" and level in ("", "simple", "easy", "medium", "hard"):
         from stepward.environments.deduction import Deduction
 
-        return {"easy": Deduction.easy, "hard": Deduction.hard}.get(level, Deduction.medium)()
+        return {"simple": Deduction.simple, "easy": Deduction.easy, "hard": Deduction.hard}.get(level, Deduction.medium)()
     if spec == "maths":
         from stepward.environments.maths import Maths
 

@@ -19,7 +19,7 @@ from stepward.core import ABSTAINED, CountMismatch, Example, InputError, RewardM
 from stepward.evaluation.first_error import PERCENT, FirstErrorMetrics, ScoredItem, f1_of_totals, first_error_metrics, match_columns
 from stepward.evaluation.statistics import Estimate, bootstrap_many, finite_or_none, rule_of_three
 from stepward.evaluation.threshold import choose_threshold
-from stepward.search.evaluate import score_or_reason
+from stepward.search.workbench import score_or_reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from random import Random
 
@@ -33,7 +33,8 @@ class Deduction:
     min_steps, max_steps: derivations that settle the question (1 to 12), which is the number of gold steps before the verdict.
     min_distractors, max_distractors: rules that lead away from a line of reasoning or onto it. individuals: most individuals with facts.
     conjunction: rules with two conditions. disjunction: rules with alternatives, settled by cases or by elimination. negation: chance that a
-    quality is negative. contraposition: chance that a derivation from something negative uses a rule backwards. plain: fewer sentence patterns.
+    quality is negative. contraposition: chance that a derivation from something negative uses a rule backwards. plain: fewer sentence patterns. as_steps: one pattern a
+    kind of rule, the one that steps use, so that a rule has to be found but not reworded.
 
     Every problem also holds a second line of reasoning of the same form that would give the other answer, if only its first fact were there.
     """
@@ -48,6 +49,7 @@ class Deduction:
     negation: float = 0.25
     contraposition: float = 0.5
     plain: bool = False
+    as_steps: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_steps <= self.max_steps <= _MOST_STEPS:
@@ -74,6 +76,11 @@ class Deduction:
             contraposition=0.0,
             plain=True,
         )
+
+    @classmethod
+    def simple(cls) -> Deduction:
+        """The easy range with every rule in the words that steps use."""
+        return replace(cls.easy(), as_steps=True)
 
     @classmethod
     def medium(cls) -> Deduction:
@@ -103,7 +110,7 @@ class Deduction:
     def pose(self, world: World, rng: Random) -> Problem:
         """The problem that asks a world's question, in one of its wordings."""
         return Problem(
-            prompt=problem_text(world, rng, plain=self.plain),
+            prompt=problem_text(world, rng, plain=self.plain, as_steps=self.as_steps),
             answer=TRUE if world.answer else FALSE,
             reference_steps=world.gold_steps(),
             environment=NAME,

@@ -10,9 +10,10 @@ from stepward.environments.deduction.statement import Literal, fact_text, is_kin
 from stepward.environments.deduction.world import Rule, World
 
 
-def problem_text(world: World, rng: Random, *, plain: bool) -> str:
-    """Facts and rules in any order, then the question."""
-    told = [*map(fact_text, world.facts), *(rule_sentence(rule, rng, plain=plain) for rule in world.rules)]
+def problem_text(world: World, rng: Random, *, plain: bool, as_steps: bool = False) -> str:
+    """Facts and rules in any order, then the question; `as_steps`: every rule in the words of the steps that use it."""
+    rules = [rule.text for rule in world.rules] if as_steps else [rule_sentence(rule, rng, plain=plain) for rule in world.rules]
+    told = [*map(fact_text, world.facts), *rules]
     rng.shuffle(told)
     sentences = " ".join(f"{text[0].upper()}{text[1:]}." for text in told)
     return f"{sentences} True or false: {fact_text(world.question)}."
