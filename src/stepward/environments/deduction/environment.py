@@ -33,8 +33,8 @@ class Deduction:
     min_steps, max_steps: derivations that settle the question (1 to 12), which is the number of gold steps before the verdict.
     min_distractors, max_distractors: rules that lead away from a line of reasoning or onto it. individuals: most individuals with facts.
     conjunction: rules with two conditions. disjunction: rules with alternatives, settled by cases or by elimination. negation: chance that a
-    quality is negative. contraposition: chance that a derivation from something negative uses a rule backwards. plain: fewer sentence patterns. as_steps: one pattern a
-    kind of rule, the one that steps use, so that a rule has to be found but not reworded.
+    quality is negative. contraposition: chance that a derivation from something negative uses a rule backwards. plain: fewer sentence patterns.
+    as_steps: one pattern a kind of rule, the one that steps use, so that a rule has to be found but not reworded.
 
     Every problem also holds a second line of reasoning of the same form that would give the other answer, if only its first fact were there.
     """
