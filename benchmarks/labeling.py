@@ -9,6 +9,7 @@ For each labeler: first-error accuracy (interval: resampled problems), accuracy 
 confidence stated and earned, policy tokens a trajectory. Thresholds of Monte-Carlo are varied after the fact, on the same rollouts; the table shows 0 and the
 best. Then, for every labeler, the tokens that adaptive labeling needs to be as accurate. "fixed": the width that value intervals would have had every step the
 same number of counted rollouts (a rollout counts at every prefix that it passes through).
+Then labelers that ask a judge, with simulated judges: `labeling_judges` says which, and what they read and write. Their rows alone: --only judges.
 Last, the rollouts of OmegaPRM's search in worlds of 4 to 64 steps, which should grow with the logarithm of their number.
 
     python benchmarks/labeling.py --n 500 --plot labeling.png
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from labeling_judges import judge_rows, show_judges
 
 from stepward.core import Environment, Labeler, Policy, Sampling, StepLabels, Trajectory, first_bad, metered
 from stepward.engine.concurrency import Failure, run_all
@@ -63,6 +65,7 @@ SCENARIOS = {  # name: environment, policy and its options
     "deduction:scripted": ("deduction", "scripted:deduction", {}),
     "deduction:no-repair": ("deduction", "scripted:deduction", {"notice": 0.0, "lucky": 0.0}),
     "grade-school:tiny": ("grade-school:easy", "tiny", {}),
+    "deduction:tiny": ("deduction:simple", "tiny:deduction", {}),
 }
 ERRORS = (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02)
 WIDTHS = (0.2, 0.15, 0.1)
@@ -119,7 +122,7 @@ def main() -> None:
     parser.add_argument("--pilot", type=int, default=40, help="trajectories on which the prior is fitted")
     parser.add_argument("--seed", type=int, default=11, help="of the problems; methods were tuned on others")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
-    parser.add_argument("--only", help="families to run, comma-separated; default: all")
+    parser.add_argument("--only", help="families to run, comma-separated, or judges; default: all")
     parser.add_argument("--plot", help="write a picture of accuracy against tokens here")
     parser.add_argument("--journal", help="folder in which what was paid for is kept between runs")
     parser.add_argument("--json", action="store_true")
@@ -131,7 +134,7 @@ def main() -> None:
         for name in options.scenarios.split(","):
             with Journal(folder / f"{name.replace(':', '-')}.journal") as journal:
                 report["scenarios"][name] = asyncio.run(scenario(name, journal, options))
-    report["search_cost"] = search_costs()
+    report["search_cost"] = {} if options.only else search_costs()
     if options.plot:
         plot(report, options.plot)
     print(json.dumps(report)) if options.json else show(report)
@@ -167,13 +170,15 @@ async def scenario(name: str, journal: Journal, options: argparse.Namespace) -> 
     kept = [(trajectory, truth) for trajectory, truth in zip(trajectories, truths, strict=True) if truth is not None]
     trajectories, truths = [one for one, _ in kept], [truth for _, truth in kept]
     values = [np.array([inner.value(one.prefix(k)) for k in range(1, len(one) + 1)]) for one in trajectories] if exact else None
-    with metered() as ledger:
-        prior = await fit_prior(pilot, Completer(policy=policy, environment=world, sampling=_SAMPLING))
-    rows = []
     wanted = None if options.only is None else set(options.only.split(","))
+    with metered() as ledger:
+        needs_prior = wanted is None or "adaptive" in wanted
+        prior = await fit_prior(pilot, Completer(policy=policy, environment=world, sampling=_SAMPLING)) if needs_prior else DEFAULT_PRIOR
+    rows = []
     for entry in entries(policy, world, prior, exact=exact):
         if wanted is None or entry.family in wanted:
             rows += await measured(entry, trajectories, truths, values)
+    judged = await judge_rows(policy, world, _SAMPLING, trajectories, truths) if wanted is None or "judges" in wanted else []
     return {
         "n": len(trajectories),
         "n_with_error": sum(truth != -1 for truth in truths),
@@ -181,6 +186,7 @@ async def scenario(name: str, journal: Journal, options: argparse.Namespace) -> 
         "mean_steps": float(np.mean([len(one) for one in trajectories])),
         "pilot_tokens": ledger.usage.policy_tokens,
         "rows": rows,
+        "judges": judged,
         "against": against(rows, ledger.usage.policy_tokens / len(trajectories)),
     }
 
@@ -266,6 +272,10 @@ def show(report: dict[str, Any]) -> None:
             f"\n{name}: {found['n']} trajectories, {found['n_with_error']} with an error, {found['n_right_answers']} with a right answer, "
             f"{found['mean_steps']:.1f} steps; pilot of adaptive: {found['pilot_tokens']:,} tokens"
         )
+        if found["judges"]:
+            show_judges(found["judges"])
+        if not found["rows"]:
+            continue
         print(f"{'labeler':30s} {'setting':24s} {'first error [95 %]':>22s} " + " ".join(f"{head:>6s}" for head in heads) + f" {'tokens':>7s}")
         for row in shown(found["rows"]):
             accuracy = row["first_error_accuracy"]
@@ -273,7 +283,8 @@ def show(report: dict[str, Any]) -> None:
             cells = [row["step_accuracy"], row["value_rmse"], row["coverage"]["value"], row["width"], row.get("fixed_n_width"), row["stated"], row["earned"]]
             numbers = " ".join(f"{'' if cell is None else f'{cell:.3f}':>6s}" for cell in cells)
             print(f"{row['family']:30s} {row['setting']:24s} {interval:>22s} {numbers} {row['tokens']:7.0f}")
-        print("\nto be as accurate, adaptive labeling needs, its pilot included,")
+        if found["against"]:
+            print("\nto be as accurate, adaptive labeling needs, its pilot included,")
         for row in found["against"]:
             ratio = (
                 f"{row['ratio'] or 0:.1f} times fewer tokens ({row['adaptive_tokens'] or 0:.0f} for {row['tokens']:.0f})"
@@ -285,7 +296,8 @@ def show(report: dict[str, Any]) -> None:
 
 
 def _show_search(found: dict[str, list[dict[str, Any]]]) -> None:
-    print("\nrollouts until the first error is found (share of first errors found), by number of steps")
+    if found:
+        print("\nrollouts until the first error is found (share of first errors found), by number of steps")
     for name, rows in found.items():
         print(f"  {name:22s} " + "  ".join(f"{row['n_steps']:3d}: {row['rollouts']:5.1f}, {row['tokens']:6.0f} tokens ({row['exact']:.2f})" for row in rows))
 

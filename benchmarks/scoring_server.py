@@ -22,10 +22,17 @@ _START_S = 300.0
 
 @contextmanager
 def serving(command: str, model: str, *, dtype: str, step_tag: int | None) -> Iterator[str]:
-    """The address of a server of this model while the body runs.
+    """The address of a server of this model while the body runs; see `started`."""
+    with started(command, model, dtype=dtype, step_tag=step_tag) as (url, _):
+        yield url
+
+
+@contextmanager
+def started(command: str, model: str, *, dtype: str, step_tag: int | None, start_s: float = _START_S) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A server of this model while the body runs: its address, and its process, which leads a group of its own.
 
     `command` is a prefix to which model and port are added, or a whole command with {model} and {port} in it. `step_tag`: the token whose rows a step-wise
-    pooling server sends back; None serves completions.
+    pooling server sends back; None serves completions. `start_s`: how long it may take to come up.
     """
     port = _free_port()
     filled = command.format(model=model, port=port) if "{model}" in command else f"{command} {shlex.quote(model)} {port}"
@@ -36,8 +43,8 @@ def serving(command: str, model: str, *, dtype: str, step_tag: int | None) -> It
         server = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         url = f"http://127.0.0.1:{port}"
         try:
-            _wait(server, url, log)
-            yield url
+            _wait(server, url, log, start_s)
+            yield url, server
         finally:
             for signum in (signal.SIGTERM, signal.SIGKILL):
                 try:
@@ -76,8 +83,8 @@ def score_all(url: str, levels: Sequence[Sequence[Ids]], *, per_request: int, co
     return asyncio.run(run())
 
 
-def _wait(server: subprocess.Popen[bytes], url: str, log: Any) -> None:
-    deadline = time.monotonic() + _START_S
+def _wait(server: subprocess.Popen[bytes], url: str, log: Any, start_s: float) -> None:
+    deadline = time.monotonic() + start_s
     while time.monotonic() < deadline:
         if server.poll() is not None:
             break
@@ -87,7 +94,7 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Any) -> None:
         except httpx.HTTPError:
             time.sleep(1.0)
     log.seek(0)
-    raise SystemExit(f"the server did not come up in {_START_S:.0f} s; its last words:\n{log.read()[-3000:].decode(errors='replace')}")
+    raise SystemExit(f"the server did not come up in {start_s:.0f} s; its last words:\n{log.read()[-3000:].decode(errors='replace')}")
 
 
 def _free_port() -> int:

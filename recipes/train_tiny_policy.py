@@ -37,7 +37,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class TinyRun:
-    """Everything that defines the run. The learning rate falls linearly over the last `decay_steps`."""
+    """Everything that defines the run. The learning rate falls linearly over the last `decay_steps`. `body`: a model of the same shape to begin from."""
 
     layers: int = 6
     hidden: int = 160
@@ -52,6 +52,7 @@ class TinyRun:
     curriculum_steps: int = 500
     misconception_from: int = 800
     misconception_share: float = 0.6
+    body: Path | None = None
     seed: int = 0
 
 
@@ -83,7 +84,22 @@ def tiny_model(run: TinyRun, tokenizer: PreTrainedTokenizerFast) -> LlamaForCaus
     )  # fmt: skip
     config.stepward = {"separator": "\n", "template": "raw"}
     torch.manual_seed(run.seed)
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    if run.body is not None:
+        begin_from(run.body, model, tokenizer)
+    return model
+
+
+def begin_from(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Layers of the model in `folder`, and its embeddings of the tokens that both know; the other tokens begin at random, on the same scale."""
+    taught, known = LlamaForCausalLM.from_pretrained(folder), PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+    model.model.layers.load_state_dict(taught.model.layers.state_dict())
+    model.model.norm.load_state_dict(taught.model.norm.state_dict())
+    rows, theirs = model.model.embed_tokens.weight.data, taught.model.embed_tokens.weight.data.float()
+    rows.normal_(std=float(theirs.std()))
+    for token, index in tokenizer.get_vocab().items():
+        if token in known:
+            rows[index] = theirs[known[token]]
 
 
 def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Sequence[str]]]:

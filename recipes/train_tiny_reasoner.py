@@ -31,21 +31,22 @@ from stepward.core import Problem, Trajectory
 from stepward.environments.deduction import Deduction, vocabulary
 from stepward.environments.deduction.lexicon import KINDS, QUALITIES
 from stepward.environments.deduction.oracle import oracle_of
+from stepward.policies.load import tiny_folder
 
-DRILL_STEPS = 500  # in which most lessons are drills
+DRILL_STEPS = 200  # in which most lessons are drills, which become longer
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReasonerRun(TinyRun):
     """A smaller model than the grade-school policy's: the vocabulary is small and there are no numbers."""
 
-    layers: int = 4
-    hidden: int = 128
-    heads: int = 4
-    ffn: int = 320
+    layers: int = 6
+    hidden: int = 160
+    heads: int = 5
+    ffn: int = 448
     batch: int = 32
-    lr: float = 2e-3
-    muon_lr: float = 1.5e-2
+    lr: float = 1.5e-3
+    muon_lr: float = 8e-3
     decay_steps: int = 400
     curriculum_steps: int = 1000
 
@@ -58,20 +59,20 @@ def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Sequence[str]]]:
     index = start * 100_000_000
     seen = start * run.batch * run.pool
     while True:
-        share = min(1.0, max(0, seen - DRILL_STEPS * run.batch) / (run.curriculum_steps * run.batch))
-        if seen < DRILL_STEPS * run.batch and rng.random() < 0.7:
-            yield drill(rng)
-            seen += 1
-            continue
-        drawn = (easy if rng.random() < 0.3 + 0.7 * share else short).problem(run.seed, index, "train")
-        yield drawn.prompt, [recitation(drawn, rng)] if rng.random() < 0.8 * (1.0 - share) else drawn.reference_steps
-        index += 1
+        at = seen / run.batch
         seen += 1
+        if at < DRILL_STEPS and rng.random() < 0.6:
+            yield drill(rng, longest=4 + int(20 * at / DRILL_STEPS))
+            continue
+        share = min(1.0, max(0.0, at - DRILL_STEPS) / run.curriculum_steps)  # of the easy range
+        drawn = (easy if rng.random() < 0.2 + 0.8 * share else short).problem(run.seed, index, "train")
+        index += 1
+        yield drawn.prompt, [recitation(drawn, rng)] if rng.random() < 0.8 - 0.6 * share else drawn.reference_steps
 
 
-def drill(rng: random.Random) -> tuple[str, list[str]]:
+def drill(rng: random.Random, longest: int) -> tuple[str, list[str]]:
     """Words in random order, and the same again from another one of them on: what follows a word has to be looked up."""
-    listed = rng.sample((*KINDS, *QUALITIES), rng.randint(12, 28))
+    listed = rng.sample((*KINDS, *QUALITIES), rng.randint(3, longest))
     at = rng.randrange(len(listed))
     return "So " + " ".join(listed), ["So " + " ".join((*listed[at:], *listed[:at]))]
 
@@ -115,4 +116,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train(ReasonerRun(seed=arguments.seed), arguments.out, tiny_tokenizer(vocabulary()), lessons, quality, steps=arguments.steps)
+    train(ReasonerRun(seed=arguments.seed, body=tiny_folder()), arguments.out, tiny_tokenizer(vocabulary()), lessons, quality, steps=arguments.steps)

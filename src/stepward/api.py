@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
 
 # Here and not inside `search`: the first import of the room binds its name in the package, so it must come before the function of that name does.
+from stepward.search.budget import NO_BUDGET, Budget
 from stepward.search.load import load_search
 
 logger = logging.getLogger("stepward")
@@ -141,16 +142,20 @@ def search(
     environment: Environment | str | None = None,
     model: RewardModel | Scorer | str | None = None,
     strategy: str | Search = "best-of-n",
-    n: int = 16,
-    width: int = 4,
-    aggregation: Aggregation = "min",
+    n: int | None = None,
+    width: int | None = None,
+    aggregation: Aggregation | None = None,
+    parts: Mapping[str, Policy | RewardModel] | None = None,
     sampling: Sampling = Sampling(),
+    budget: Budget = NO_BUDGET,
     concurrency: int = 64,
     quiet: bool = False,
+    **settings: Any,
 ) -> list[SearchResult]:
-    """The search's result for every problem, in order; `strategy` is a name (majority, best-of-n, weighted, beam) or a search.
+    """The search's result for every problem, in order; `strategy` is a name (see `stepward search --help`) or a search.
 
-    `n` solutions a problem; a beam keeps `width` prefixes and extends each n / width times.
+    `n` solutions a problem; a beam keeps `width` prefixes and extends each n / width times; None: the strategy's own default. `settings`: its other parameters.
+    `parts`: policies and reward models beside the main ones, by the strategy's name for them (prover, helper, ...). `budget`: what each search may spend.
     A problem that cannot be searched gives a result without a chosen trajectory, with the reason.
     """
     if isinstance(strategy, str):
@@ -158,8 +163,20 @@ def search(
             raise InputError("search needs a policy and an environment, e.g. policy='tiny', environment='grade-school:easy'")
         scorer = model.model if isinstance(model, Scorer) else load(model).model if model is not None else None
         strategy = load_search(
-            strategy, policy=_policy(policy), environment=_environment(environment), model=scorer, n=n, width=width, aggregation=aggregation, sampling=sampling
+            strategy,
+            policy=_policy(policy),
+            environment=_environment(environment),
+            model=scorer,
+            n=n,
+            width=width,
+            aggregation=aggregation,
+            settings=settings,
+            parts=parts,
+            sampling=sampling,
+            budget=budget,
         )
+    elif settings or parts or budget.limits or n is not None or width is not None or aggregation is not None:
+        raise InputError("a search that is made already has its settings; give them when you make it")
     return _each(problems, strategy.search, lambda p, why: SearchResult(None, Tree(p), reason=why), title="search", concurrency=concurrency, quiet=quiet)
 
 

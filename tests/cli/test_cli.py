@@ -64,7 +64,7 @@ def test_mistakes_end_with_a_message_and_no_traceback() -> None:
         (["score", "--model", "nonsense:x", "--problem", "a", "--solution", "b"], "nonsense"),
         (["sample", "--policy", "parrot"], "parrot"),
         (["sample", "--policy", "scripted:grade-school", "--environment", "moon"], "moon"),
-        (["search", "--policy", "scripted:grade-school", "--strategy", "mcts"], "mcts"),
+        (["search", "--policy", "scripted:grade-school", "--strategy", "guesswork"], "guesswork"),
         (["label", "--data", "missing.jsonl", "--out", "x.jsonl"], "missing.jsonl"),
         (["eval", "processbench", "--model", "tools:arithmetic"], "--data"),
         (["eval", "processbench", "--model", "tools:arithmetic", "--data", "a/x.jsonl", "b/x.jsonl"], "not distinct"),

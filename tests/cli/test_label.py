@@ -14,6 +14,7 @@ from stepward.cli.main import app
 from stepward.cli.session import session
 from stepward.core import InputError, Problem, Sampling, Trajectory
 from stepward.data import read_records
+from stepward.data.problems import write_problems
 from stepward.data.shards import shards_in, write_shards
 from stepward.engine.loop import run_sync
 from stepward.environments.grade_school import GradeSchool
@@ -47,6 +48,15 @@ def test_a_method_runs_with_its_settings_and_says_so_in_every_label(tmp_path: Pa
     assert run("--method", "adaptive", "--set", "error=0.2", "--set", "max-rollouts=40", "--out", str(out))["paid"]["policy_tokens"] == 0
 
 
+def test_problems_of_a_file_are_solved_in_place_of_the_environments_own(tmp_path: Path) -> None:
+    problems = list(GradeSchool.easy().problems(99, 8))
+    write_problems(problems, tmp_path / "problems.jsonl")
+    summary = run("--problems", str(tmp_path / "problems.jsonl"), "--method", "oracle", "--per-problem", "2", "--out", str(tmp_path / "labels.jsonl"))
+    labelled = [example.trajectory.problem for example in read_records(tmp_path / "labels.jsonl")]
+    assert labelled == [problem for problem in problems[:6] for _ in range(2)], "--limit takes the first six"
+    assert summary["n_unlabelled_steps"] == 0
+
+
 def test_a_pilot_changes_the_prior_and_costs_its_rollouts(tmp_path: Path) -> None:
     plain = run("--method", "adaptive", "--out", str(tmp_path / "plain.jsonl"))
     fitted = run("--method", "adaptive", "--pilot", "4", "--out", str(tmp_path / "fitted.jsonl"))
@@ -64,6 +74,8 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_paid(tmp_path: 
         (["--tools", "arithmetic"], "method 'monte-carlo' uses none"),
         (["--address", "localhost:1"], "give --engine ray"),
         (["--engine", "cloud"], "--engine must be local or ray"),
+        (["--data", "solutions.jsonl", "--problems", "problems.jsonl"], "--data gives solutions to label and --problems problems to solve first"),
+        (["--problems", "nowhere.jsonl"], "no such file: nowhere.jsonl"),
     ):
         with pytest.raises(InputError, match=message):
             CliRunner().invoke(app, [*BASE, *arguments, "--out", str(tmp_path / "a.jsonl")], catch_exceptions=False)

@@ -43,6 +43,22 @@ def test_worlds_keep_the_limits_of_their_configuration(config: Deduction) -> Non
     assert seen == set(range(config.min_steps, config.max_steps + 1)), "every number of derivations occurs"
 
 
+def test_simple_problems_are_the_easy_ones_with_every_rule_in_the_words_of_steps() -> None:
+    simple = load_environment("deduction:simple")
+    assert simple == Deduction.simple()
+    reworded = 0
+    for problem, easy in zip(Deduction.simple().problems(3, 100), EASY.problems(3, 100), strict=True):
+        assert (problem.reference_steps, problem.answer) == (easy.reference_steps, easy.answer)
+        told, question = problem.prompt.lower().split(" true or false: ")
+        assert question == easy.prompt.lower().split(" true or false: ")[1]
+        reworded += set(told.split(". ")) != set(easy.prompt.lower().split(" true or false: ")[0].split(". "))
+        for step in problem.reference_steps[:-1]:
+            fact, rule = re.fullmatch(r"Since (.+?) and (.+), .+\.", step).groups()  # type: ignore[union-attr]
+            assert f"{rule.lower()}." in told
+            assert fact.split()[0] in problem.prompt
+    assert reworded >= 50, "in the easy range at least half of the problems word some rule otherwise"
+
+
 def test_every_form_of_reasoning_occurs() -> None:
     forms: Counter[str] = Counter()
     for problem in MEDIUM.problems(2, 300):

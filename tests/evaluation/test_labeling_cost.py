@@ -14,7 +14,7 @@ from stepward.evaluation.labeling_cost import labeling_cost, tokens_to_reach
 def prefix_labels(first: int, n: int, sure: float, tokens: int) -> StepLabels:
     hard = tuple(first < 0 or step < first for step in range(n))
     values = np.array([sure if good else 1 - sure for good in hard])
-    return StepLabels(values, "prefix", hard, first, confidence=np.full(n, sure), usage=Usage(policy_tokens=tokens))
+    return StepLabels(values, "prefix", hard, first, confidence=np.full(n, sure), usage=Usage(policy_tokens=tokens, reward_tokens=3, reward_written=6))
 
 
 def test_first_errors_steps_confidence_and_tokens_are_counted() -> None:
@@ -25,6 +25,8 @@ def test_first_errors_steps_confidence_and_tokens_are_counted() -> None:
     assert cost.stated == pytest.approx(0.8)
     assert cost.earned == pytest.approx(7 / 8)
     assert cost.tokens == pytest.approx(400 / 3)
+    assert cost.reward_tokens == pytest.approx(18 / 3)
+    assert (cost.named, cost.first_error_precision.value) == (pytest.approx(2 / 3), pytest.approx(1 / 2)), "the third is unlabelled"
     assert cost.n_unlabelled == 2
     assert math.isnan(cost.width)
     assert cost.to_json()["value_rmse"] is None

@@ -157,7 +157,7 @@ def test_without_a_sandbox_code_is_abstained_from_with_the_remedy(monkeypatch: p
 
 def test_the_verifier_has_its_name() -> None:
     verifier = load_verifier("code")
-    assert (verifier.name, verifier.fingerprint) == ("code", "code/1")
+    assert (verifier.name, verifier.fingerprint) == ("code", "code/2")
 
 
 def test_judges_code_runs_in_the_sandbox_with_what_ran_before(box: Sandbox) -> None:

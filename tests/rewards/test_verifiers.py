@@ -110,7 +110,8 @@ def test_labels_are_local_with_evidence_and_know_the_first_error_only_behind_lab
     assert labels.semantics == "local"
     assert labels.first_error == 1
     assert labels.error_types == (None, "test", None)
-    assert labels.confidence[:2].tolist() == [1.0, 1.0]
+    assert labels.confidence[1] == 1.0, "a refutation is a proof"
+    assert math.isnan(labels.confidence[0]), "a checked claim that holds says nothing about the rest of its step"
     assert math.isnan(labels.confidence[2])
     assert labels.evidence[1][0]["state"] == "refuted"
     assert str(labels.reasons[2]).startswith("abstained")
@@ -121,8 +122,8 @@ def test_labels_are_local_with_evidence_and_know_the_first_error_only_behind_lab
 
 def test_specifications_name_verifiers() -> None:
     assert load_tools("tools:arithmetic").fingerprint == "tools:arithmetic/2"
-    assert load_tools("tools:arithmetic+quantities").fingerprint == "tools:arithmetic/2+quantities/1"
-    assert load_reward_model("tools:quantities").fingerprint == "tools:quantities/1"
+    assert load_tools("tools:arithmetic+quantities").fingerprint == "tools:arithmetic/2+quantities/2"
+    assert load_reward_model("tools:quantities").fingerprint == "tools:quantities/2"
     assert {"arithmetic", "algebra", "quantities"} <= {verifier.name for verifier in load_tools("tools:all").router.verifiers}
     for wrong in ("tools:astrology", "tools:", "tools:arithmetic+", "tools:all+arithmetic"):
         with pytest.raises(InputError, match="unknown verifier"):

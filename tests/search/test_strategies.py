@@ -202,8 +202,8 @@ def test_usage_counts_every_written_token_once() -> None:
 
 
 def test_mistaken_requests_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown strategy 'mcts'"):
-        load_search("mcts", policy=SOLVER, environment=WORLD)
+    with pytest.raises(InputError, match="unknown strategy 'beem'"):
+        load_search("beem", policy=SOLVER, environment=WORLD)
     with pytest.raises(InputError, match="needs a reward model"):
         load_search("best-of-n", policy=SOLVER, environment=WORLD)
     with pytest.raises(InputError, match="multiple of 3"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stepward.cli.output import remarks
-from stepward.core import Environment, Example, InputError, Problem, Trajectory
+from stepward.core import Environment, Example, InputError, Problem, SearchResult, Trajectory
 from stepward.data.load import detect, read_examples
 from stepward.data.problems import read_problems
 from stepward.data.set_aside import SetAside
@@ -44,17 +44,33 @@ def trajectories_from(data: Sequence[Path], *, limit: int | None = None, skip_ba
     return [example.trajectory for example in examples_from(data, limit=limit, skip_bad_rows=skip_bad_rows)]
 
 
+def looked_at(data: Sequence[Path], *, limit: int | None = None, skip_bad_rows: bool = False) -> list[Example | SearchResult]:
+    """What the report shows: examples of any known format, and search results."""
+
+    def read(path: Path, **options: Any) -> Iterator[Example | SearchResult]:
+        if detect(path, on_error="set_aside" if skip_bad_rows else "raise") != "records":
+            yield from _read(path, format="auto", **options)
+            return
+        for record in read_records(path, **options):
+            yield record if isinstance(record, SearchResult) else _as_example(record, path)
+
+    return list(islice(_every_file(data, read, skip_bad_rows), limit))
+
+
 def _read(path: Path, *, format: str, **options: Any) -> Iterator[Example]:
     if format == "auto" and detect(path) == "records":
         for record in read_records(path, **options):
-            if isinstance(record, Trajectory):
-                yield Example(record)
-            elif isinstance(record, Example):
-                yield record
-            else:
-                raise InputError(f"{path} holds {type(record).__name__} records; expected trajectories or examples")
+            yield _as_example(record, path)
         return
     yield from read_examples(path, format, **options)
+
+
+def _as_example(record: Any, path: Path) -> Example:
+    if isinstance(record, Trajectory):
+        return Example(record)
+    if isinstance(record, Example):
+        return record
+    raise InputError(f"{path} holds {type(record).__name__} records; expected trajectories or examples")
 
 
 def _every_file(data: Sequence[Path], read: Callable[..., Iterator[T]], skip_bad_rows: bool) -> Iterator[T]:

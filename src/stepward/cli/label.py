@@ -47,6 +47,10 @@ def label(
     policy: PolicyOption = "tiny",
     environment: EnvironmentOption = "grade-school:easy",
     data: Annotated[list[Path] | None, typer.Option("--data", metavar="FILE", help="Trajectories to label; without it the policy writes them first.")] = None,
+    problem_files: Annotated[
+        list[Path] | None,
+        typer.Option("--problems", metavar="FILE", help="Problems for the policy to solve first, in place of the environment's own. Repeatable."),
+    ] = None,
     method: Annotated[
         str, typer.Option("--method", metavar="NAME", help=f"One of {', '.join(METHODS)}. With --help: what it does, its source and its parameters.")
     ] = "monte-carlo",
@@ -103,6 +107,8 @@ def label(
         raise InputError(f"--engine must be {' or '.join(_ENGINES)}, got {engine!r}")
     if pilot and "prior" not in {parameter.name for parameter in method_named(method).parameters}:
         raise InputError(f"--pilot fits the prior of adaptive labeling; method {method!r} has none")
+    if data and problem_files:
+        raise InputError("--data gives solutions to label and --problems problems to solve first; give one of them")
     needs = method_named(method).needs
     if prover is not None and "policy" not in needs:
         raise InputError(f"--prover completes prefixes; method {method!r} completes none")
@@ -129,7 +135,8 @@ def label(
         load=load,
     )
     given = trajectories_from(data, limit=limit, skip_bad_rows=skip_bad_rows) if data else None
-    problems = [] if given is not None else problems_from([], load_environment(environment), seed=seed, split=split, limit=limit)
+    world = load_environment(environment)
+    problems = [] if data else problems_from(problem_files or [], world, seed=seed, split=split, limit=limit, skip_bad_rows=skip_bad_rows)
     kept = journal_for(out, journal)
     run = LabelRun(job=job, journal=kept, quiet=json, concurrency=concurrency, pilot=pilot)
     with metered() as ledger:

@@ -47,12 +47,13 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_show_vers
 def _register() -> None:
     from stepward.cli.calibrate import calibrate
     from stepward.cli.check import check
+    from stepward.cli.compare import compare
     from stepward.cli.curate import curate
     from stepward.cli.demo import demo
     from stepward.cli.doctor import doctor
     from stepward.cli.evaluate import evaluate
     from stepward.cli.label import label
-    from stepward.cli.method_help import LabelCommand
+    from stepward.cli.method_help import command_of
     from stepward.cli.parity import parity
     from stepward.cli.report import report
     from stepward.cli.sample import sample
@@ -61,9 +62,9 @@ def _register() -> None:
     from stepward.cli.serve import serve
     from stepward.cli.train import train
 
-    verbs: list[Callable[..., None]] = [demo, check, sample, label, curate, train, score, search]
+    verbs: list[Callable[..., None]] = [demo, check, sample, label, curate, train, score, search, compare]
     for verb in verbs:
-        app.command(cls=LabelCommand if verb is label else None)(verb)
+        app.command(cls=command_of(verb))(verb)
     app.add_typer(evaluate, name="eval")
     app.command()(calibrate)
     app.command()(parity)

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-POLICY_HELP = "Who writes steps: tiny, scripted:grade-school, scripted:deduction, hf:FOLDER_OR_ID, http://host:port/v1 (with --model-name)."
+POLICY_HELP = "Who writes steps: tiny, tiny:deduction, scripted:grade-school, scripted:deduction, hf:FOLDER_OR_ID, http://host:port/v1 (with --model-name)."
 MODEL_HELP = "Who scores steps: a checkpoint (folder or hub id, or prm:...), tools:arithmetic, JUDGE:POLICY, vllm:URL, stepward:URL, mean(A, B), ...; see docs."
-ENVIRONMENT_HELP = "What problems live in: grade-school (2 to 12 operations), grade-school:easy (1 to 4, small numbers), deduction[:easy|medium|hard], maths."
+ENVIRONMENT_HELP = (
+    "What problems live in: grade-school (2 to 12 operations), grade-school:easy (1 to 4, small numbers), deduction[:simple|easy|medium|hard], maths."
+)
 
 PolicyOption = Annotated[str, typer.Option("--policy", metavar="SPEC", help=POLICY_HELP)]
 OptionalPolicy = Annotated[str | None, typer.Option("--policy", metavar="SPEC", help=POLICY_HELP)]

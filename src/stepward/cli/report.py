@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from stepward.cli.inputs import examples_from
+from stepward.cli.inputs import looked_at
 from stepward.cli.options import JsonOption, LimitOption, OptionalEnvironment, OptionalModel, SkipBadRows
 from stepward.cli.output import print_json, remarks
 from stepward.cli.session import session
-from stepward.core import Example, InputError, StepLabels, StepScores, Trajectory
-from stepward.evaluation.report import Cell, Table, ViewedSolution, Viewer, write_report
+from stepward.core import Example, InputError, SearchResult, StepLabels, StepScores, Trajectory
+from stepward.evaluation.report import Cell, SearchTrees, Section, Table, ViewedSolution, Viewer, write_report
+from stepward.evaluation.report.tree import chosen_node
 
 
 def report(
-    data: Annotated[list[Path], typer.Option("--data", metavar="FILE", help="Trajectories or examples to look at. Repeatable.")],
+    data: Annotated[list[Path], typer.Option("--data", metavar="FILE", help="Trajectories, examples or search results to look at. Repeatable.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The HTML file.")] = Path("report.html"),
     model: OptionalModel = None,
     environment: OptionalEnvironment = None,
@@ -28,14 +29,20 @@ def report(
 ) -> None:
     """Make one self-contained HTML file to look at solutions: each step coloured by score beside the truth.
 
-    --model scores the solutions; --environment adds an oracle's truth; without it the labels in the file are shown.
+    --model scores the solutions; --environment adds an oracle's truth; without it the labels in the file are shown. Of search results, as `stepward search`
+    writes them, it shows the chosen solutions and every tree: scores, visits, the chosen path, and why branches were dropped.
 
     Example: stepward report --data labels.jsonl --model prm:prm --environment grade-school:easy --out report.html
     """
-    examples = examples_from(data, limit=limit, skip_bad_rows=skip_bad_rows)
-    if not examples:
+    found = looked_at(data, limit=limit, skip_bad_rows=skip_bad_rows)
+    results = [one for one in found if isinstance(one, SearchResult)]
+    examples = [one for one in found if isinstance(one, Example)] + [Example(one.chosen, source="chosen") for one in results if one.chosen is not None]
+    if not found:
         raise InputError("the files hold no solutions")
     scores = _scored(examples, model, quiet=json)
+    if model is None and results:
+        own = [_own_scores(one) for one in results if one.chosen is not None]
+        scores = [*scores[: len(examples) - len(own)], *own]
     truths = _truths(examples, environment)
     solutions = [
         ViewedSolution(trajectory=example.trajectory, scores=given, truth=truth, group=example.source, note="")
@@ -43,12 +50,26 @@ def report(
     ]
     n_steps = sum(len(example.trajectory) for example in examples)
     rows: list[list[Cell]] = [["solutions", len(examples)], ["steps", n_steps], ["model", model or "none"], ["truth", environment or "labels in the file"]]
+    sections: list[Section] = [Table(title="What is shown", columns=("", "value"), rows=rows)]
+    if results:
+        rows[3:3] = [["searches", len(results)], ["searches without an answer", sum(one.chosen is None for one in results)]]
+        caption = "Open along the chosen path; click a node for what hangs below it. Dropped branches say why."
+        sections.append(SearchTrees(title="Search trees", results=results, caption=caption))
+    if examples:
+        sections.append(Viewer(title="Chosen solutions" if len(results) == len(found) else "Solutions", solutions=solutions))
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_report(out, title=title, sections=[Table(title="What is shown", columns=("", "value"), rows=rows), Viewer(title="Solutions", solutions=solutions)])
+    write_report(out, title=title, sections=sections)
     if json:
-        print_json({"out": str(out), "n_solutions": len(examples), "n_steps": n_steps})
+        print_json({"out": str(out), "n_solutions": len(examples), "n_steps": n_steps, "n_searches": len(results)})
     else:
         remarks.print(f"wrote {out}: open it in a browser", markup=False)
+
+
+def _own_scores(result: SearchResult) -> StepScores | None:
+    """The scores by which the search judged its choice, where they are one a step."""
+    node = chosen_node(result)
+    scores = None if node is None else node.scores
+    return scores if scores is not None and result.chosen is not None and len(scores) == len(result.chosen) else None
 
 
 def _scored(examples: Sequence[Example], model: str | None, *, quiet: bool) -> list[StepScores | None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from stepward.cli.budget_option import BudgetOption, budget_from
 from stepward.cli.inputs import check_out, problems_from
 from stepward.cli.model_options import loads_models
 from stepward.cli.options import (
@@ -24,27 +26,45 @@ from stepward.cli.options import (
     SplitOption,
     TemperatureOption,
 )
-from stepward.cli.output import print_json, print_table
-from stepward.cli.session import journal_for, session, spent, tokens, why_missing
-from stepward.core import Aggregation, Outcome, Sampling, SearchResult, Tree
-from stepward.data.store import write_records
-from stepward.evaluation.statistics import mean_estimate
+from stepward.cli.output import print_json, print_table, shown
+from stepward.cli.search_job import SearchJob, parts_from, settings_from
+from stepward.cli.search_options import WithNameOption, WithOption
+from stepward.cli.search_run import SearchRun, cost_rows, outcome_of, run_searches, searched
+from stepward.cli.session import Session, journal_for, session, spent
+from stepward.cli.tree_view import LiveTree, live, show_tree
+from stepward.core import Environment, InputError, Problem, Sampling, Search, SearchResult, metered
+from stepward.data.streamed import RecordStream
+from stepward.engine.loop import run_sync
 from stepward.rewards.load import DEFAULT_LOAD, LoadOptions
-from stepward.search.load import load_search
+from stepward.search.budget import Budget
+from stepward.search.load import STRATEGIES
+from stepward.search.spec import Spec
+from stepward.search.watching import watching
 
 
 @loads_models
 def search(
+    problem: Annotated[str | None, typer.Argument(metavar="[PROBLEM]", help="A problem's text, to be solved with the tree shown as it grows.")] = None,
+    answer: Annotated[str | None, typer.Option("--answer", metavar="TEXT", help="The right answer of PROBLEM, if you know it.")] = None,
     policy: PolicyOption = "tiny",
     model: OptionalModel = None,
     environment: EnvironmentOption = "grade-school:easy",
     data: Annotated[list[Path] | None, typer.Option("--data", metavar="FILE", help="Problems to solve; without it the environment makes its own.")] = None,
-    strategy: Annotated[str, typer.Option("--strategy", help="majority, best-of-n, weighted (weighted best-of-n) or beam (step beam search).")] = "best-of-n",
-    n: Annotated[int, typer.Option("--n", min=1, help="Solutions for each problem; for a beam, width times expansions.")] = 16,
-    width: Annotated[int, typer.Option("--width", min=1, help="Prefixes that a beam keeps.")] = 4,
+    strategy: Annotated[
+        str, typer.Option("--strategy", metavar="NAME", help=f"One of {', '.join(STRATEGIES)}. With --help: what it does, its cost, source and parameters.")
+    ] = "best-of-n",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the strategy; repeatable.")] = None,
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Solutions for each problem; for a beam, width times expansions: the parameter n.")] = None,
+    width: Annotated[int | None, typer.Option("--width", min=1, help="Prefixes that a beam keeps: the parameter width.")] = None,
     aggregation: Annotated[
-        str, typer.Option("--aggregation", help="One number a solution: last, min, max, mean, product, geometric, softmin, mean_logit.")
-    ] = "min",
+        str | None,
+        typer.Option("--aggregation", help="One number a solution: last, min, max, mean, product, geometric, softmin, mean_logit: the parameter aggregation."),
+    ] = None,
+    with_parts: WithOption = None,
+    with_names: WithNameOption = None,
+    prover: Annotated[str | None, typer.Option("--prover", metavar="SPEC", help="Short for --with prover=SPEC.")] = None,
+    judge_model: Annotated[str | None, typer.Option("--judge-model", metavar="SPEC", help="Short for --with judge=SPEC.")] = None,
+    budget: BudgetOption = None,
     out: OutOption = None,
     split: SplitOption = "test",
     seed: SeedOption = 0,
@@ -59,52 +79,87 @@ def search(
 ) -> None:
     """Solve problems with more compute at test time, and say what that cost.
 
-    Writes one search result a problem, with the whole tree, to --out.
+    Each result, with its whole tree, is written to --out as soon as it is there (for .parquet: to OUT.part.jsonl until all are). A killed
+    run keeps what it has written; the same command goes on from the journal and ends in the same file.
 
     Example: stepward search --policy tiny --strategy majority --n 16 --limit 50
+
+    Example: stepward search "What is 3 + 4?" --policy http://localhost:8000/v1 --model-name NAME --environment maths --strategy majority
     """
-    sampling = Sampling(temperature=temperature, seed=seed)
     check_out(out)
+    spec = Spec(strategy, settings_from("--set", strategy, settings, n=n, width=width, aggregation=aggregation))
+    job = SearchJob(
+        policy=policy,
+        model=model,
+        environment=environment,
+        model_name=model_name,
+        parts=parts_from(with_parts, prover=prover, judge=judge_model),
+        part_names=parts_from(with_names, option="--with-name"),
+        sampling=Sampling(temperature=temperature, seed=seed),
+        budget=budget_from(budget),
+    )
+    job.check([spec])
+    if problem is not None and (data or limit is not None):
+        raise InputError("PROBLEM is one problem; --data and --limit are for many, so leave them out")
+    if problem is None and answer is not None:
+        raise InputError("--answer is of PROBLEM, which was not given")
     with session(journal_for(out, journal), quiet=json, load=load) as work:
-        world = work.environment(environment)
-        grading = work.grading(world)
-        strategy_made = load_search(
-            strategy,
-            policy=work.policy(policy, model_name),
-            environment=grading,
-            model=None if model is None else work.model(model),
-            n=n,
-            width=width,
-            aggregation=cast(Aggregation, aggregation),
-            sampling=sampling,
-        )
-        problems = problems_from(data or [], world, seed=seed, split=split, limit=limit, skip_bad_rows=skip_bad_rows)
-        results, ledger, n_failed = work.each(
-            "search", problems, strategy_made.search, lambda problem, why: SearchResult(None, Tree(problem), reason=why), concurrency=concurrency
-        )
-
-        async def grade(result: SearchResult) -> Outcome:
-            return Outcome.unscored(result.reason or "nothing was chosen") if result.chosen is None else await grading.grade(result.chosen)
-
-        outcomes, _, _ = work.each("grade", results, grade, lambda _, why: Outcome.unscored(why), concurrency=concurrency)
-    if out is not None:
-        write_records(results, out)
-    known = [float(outcome.value) for outcome in outcomes if outcome.value is not None]
-    accuracy = mean_estimate(known) if known else None
-    summary = {
-        "strategy": strategy,
-        "n": n,
-        "n_problems": len(problems),
-        "n_failed_problems": n_failed,
-        "n_unscored": len(outcomes) - len(known),
-        "unscored_reasons": why_missing(outcome.reason for outcome in outcomes if not outcome.scored),
-        "accuracy": None if accuracy is None else accuracy.value,
-        "low": None if accuracy is None else accuracy.low,
-        "high": None if accuracy is None else accuracy.high,
-        "out": None if out is None else str(out),
-    } | spent(ledger)
+        opened = job.open(work)
+        made = opened.strategy(spec)
+        if problem is not None:
+            run = _watched(work, made, opened.grading, Problem(problem, answer=answer), budget=job.budget, out=out)
+        else:
+            problems = problems_from(data or [], opened.world, seed=seed, split=split, limit=limit, skip_bad_rows=skip_bad_rows)
+            run = run_searches(work, made, opened.grading, problems, concurrency=concurrency, out=out)
+    told: dict[str, Any] = {"strategy": strategy, "settings": spec.settings, "budget": job.budget.to_record()}
+    summary = told | run.summary() | {"out": None if out is None else str(out)} | spent(run.ledger)
+    if problem is not None:
+        summary |= _answered(run.results[0])
     if json:
         print_json(summary)
         return
-    rows = [[name, value] for name, value in summary.items() if name not in ("usage", "paid", "unscored_reasons")]
-    print_table("searched", ["", "value"], [*rows, ["cost", tokens(ledger.usage)], ["paid now", tokens(ledger.paid)]])
+    if problem is not None:
+        _show_one(run.results[0])
+    else:
+        told |= {"settings": _words(spec.settings), "budget": _words(job.budget.to_record())}
+        rows = [[name, value] for name, value in (summary | told).items() if name not in ("usage", "paid", "unscored_reasons") and value not in ("", None)]
+        print_table("searched", ["", "value"], [*rows, *([f"unscored: {why}", count] for why, count in summary["unscored_reasons"].items())])
+    print_table("cost", ["", "behind the results", "paid now", "saved"], cost_rows(run.ledger.usage, run.ledger.paid))
+
+
+def _watched(work: Session, strategy: Search, grading: Environment, problem: Problem, *, budget: Budget, out: Path | None) -> SearchRun:
+    """One problem, with its tree on the terminal while it grows."""
+
+    async def run(view: LiveTree) -> SearchResult:
+        with metered() as view.ledger, watching(view.show):
+            return await searched(strategy, grading, problem)
+
+    view = LiveTree(budget)
+    with live(view, Console(quiet=work.quiet, highlight=False)):
+        result = run_sync(run(view))
+    if out is not None:
+        with RecordStream(out) as stream:
+            stream.add(0, result)
+    return SearchRun([result], view.ledger, 0)
+
+
+def _answered(result: SearchResult) -> dict[str, Any]:
+    outcome = outcome_of(result)
+    return {
+        "answer": outcome.answer,
+        "correct": outcome.correct,
+        "solution": None if result.chosen is None else result.chosen.text,
+        "reason": result.reason,
+        "stopped": result.source.get("stopped"),
+    }
+
+
+def _show_one(result: SearchResult) -> None:
+    show_tree(result, Console(highlight=False))
+    told = _answered(result)
+    rows = [[name, shown(told[name])] for name in ("solution", "answer", "correct", "reason", "stopped") if told[name] is not None]
+    print_table("result", ["", "value"], rows)
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

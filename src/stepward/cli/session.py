@@ -19,7 +19,7 @@ from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
 from stepward.engine.recall import Keeper
 from stepward.environments.load import load_environment
-from stepward.policies.load import load_policy
+from stepward.policies.load import has_weights, load_policy
 from stepward.rewards.load import DEFAULT_LOAD, LoadOptions, load_reward_model
 
 Item = TypeVar("Item")
@@ -35,7 +35,7 @@ class Session:
     load: LoadOptions = DEFAULT_LOAD
 
     def policy(self, spec: str, model_name: str | None = None) -> Policy:
-        options = {"device": self.load.device} if spec == "tiny" or spec.startswith("hf:") else {}  # the others have no weights here
+        options = {"device": self.load.device} if has_weights(spec) else {}  # the others have no weights here
         policy = load_policy(spec, model_name=model_name, **options)
         return policy if self.journal is None else JournaledPolicy(policy, self.journal)
 

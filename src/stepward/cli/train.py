@@ -17,7 +17,9 @@ from stepward.engine.progress import progress
 def train(
     data: Annotated[list[Path], typer.Option("--data", metavar="FILE", help="Labelled examples in any known format. Repeatable.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the model, its checkpoints and its metrics go.")],
-    backbone: Annotated[str, typer.Option("--backbone", metavar="FOLDER_OR_ID", help="Any transformers model; `tiny` is the shipped one.")] = "tiny",
+    backbone: Annotated[
+        str, typer.Option("--backbone", metavar="FOLDER_OR_ID", help="Any transformers model; `tiny` and `tiny:deduction` are shipped.")
+    ] = "tiny",
     dev_data: Annotated[
         list[Path] | None, typer.Option("--dev-data", metavar="FILE", help="Examples to choose the best checkpoint on. Default: some problems of --data.")
     ] = None,
@@ -45,7 +47,7 @@ def train(
     """
     from stepward.core import InputError
     from stepward.data.curate.split import split_in_two
-    from stepward.policies.load import tiny_folder
+    from stepward.policies.load import TINY, tiny_folder
     from stepward.rewards.convention import Convention
     from stepward.training.config import Balance, TrainConfig
     from stepward.training.dataset import Keep, Overflow, Target
@@ -60,7 +62,7 @@ def train(
     else:
         examples, dev = split_in_two(examples, dev_share=0.1, seed=seed)
     config = TrainConfig(
-        backbone=str(tiny_folder()) if backbone == "tiny" else backbone,
+        backbone=str(tiny_folder(backbone)) if backbone in TINY else backbone,
         convention=Convention() if max_tokens is None else Convention(max_tokens=max_tokens),
         target=cast(Target, target),
         keep=cast(Keep, keep),

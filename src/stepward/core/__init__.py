@@ -18,7 +18,19 @@ from stepward.core.labels import NO_ERROR, Count, Semantics, StepLabels, first_b
 from stepward.core.outcome import Outcome
 from stepward.core.price import PricedModel, PricedPolicy, price_of_sample, price_of_score
 from stepward.core.problem import Problem
-from stepward.core.protocols import DEFAULT_SAMPLING, ChoicePolicy, Environment, Granularity, Labeler, LogprobPolicy, Policy, RewardModel, Search, TokenLogprobs
+from stepward.core.protocols import (
+    DEFAULT_SAMPLING,
+    ChoicePolicy,
+    Environment,
+    Granularity,
+    Labeler,
+    LogprobPolicy,
+    Policy,
+    ResumingPolicy,
+    RewardModel,
+    Search,
+    TokenLogprobs,
+)
 from stepward.core.record import SCHEMA_VERSION, FrozenDict, canonical_json, content_hash, from_record
 from stepward.core.result import SearchResult
 from stepward.core.sampling import Sampling, Until
@@ -32,7 +44,7 @@ __all__ = [
     "ABSTAINED", "AGGREGATIONS", "DEFAULT_SAMPLING", "FAILURES", "NO_ERROR", "SCHEMA_VERSION", "Aggregation", "ChoicePolicy", "ContextOverflow", "Count",
     "CountMismatch", "Environment", "Example", "Floats", "FormatError", "FrozenDict", "Granularity", "InputError", "Kind", "Labeler", "Ledger",
     "LogprobPolicy", "MissingExtra", "Node", "Outcome", "Policy", "PricedModel", "PricedPolicy", "Problem", "RequestFailed", "RequestRetryable",
-    "RewardModel", "Sampling", "Scale", "Search", "SearchResult", "Semantics", "Step", "StepLabels", "StepScores", "StepwardError", "StopRun",
+    "ResumingPolicy", "RewardModel", "Sampling", "Scale", "Search", "SearchResult", "Semantics", "Step", "StepLabels", "StepScores", "StepwardError", "StopRun",
     "TokenLogprobs", "Trajectory", "Tree", "Until", "Usage", "aggregate", "canonical_json", "charge", "check_aggregation", "content_hash", "first_bad",
     "from_record", "metered", "metered_as_reward", "price_of_sample", "price_of_score", "top",
 ]  # fmt: skip

@@ -27,11 +27,17 @@ class PricedModel(Protocol):
 def price_of_sample(
     policy: Policy, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
 ) -> Usage:
-    """What the policy says, or else the tokens that `sampling` lets it write: one step's, or all that the trajectory has room for."""
+    """What the policy says, or else the tokens that `sampling` lets it write (see `room`)."""
     if isinstance(policy, PricedPolicy):
         return policy.price(prefix, n, until=until, sampling=sampling, draw=draw)
-    room = max(0, sampling.max_tokens - sum(step.n_tokens or 0 for step in prefix.steps))
-    return Usage(policy_tokens=n * (min(room, sampling.max_step_tokens) if until is Until.STEP else room), calls=n)
+    written = sum(step.n_tokens or 0 for step in prefix.steps)
+    return Usage(policy_tokens=n * room(prefix, written, until=until, sampling=sampling), calls=n)
+
+
+def room(prefix: Trajectory, written: int, *, until: Until, sampling: Sampling) -> int:
+    """The most tokens that one draw may write after a prefix that has `written` ones: min(max_tokens - written, max_step_tokens x steps), at least 0."""
+    n_steps = min(1, sampling.max_steps - len(prefix)) if until is Until.STEP else sampling.max_steps - len(prefix)
+    return max(0, min(sampling.max_tokens - written, sampling.max_step_tokens * n_steps))
 
 
 def price_of_score(model: RewardModel, trajectory: Trajectory) -> Usage | None:

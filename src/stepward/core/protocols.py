@@ -12,6 +12,7 @@ from stepward.core.problem import Problem
 from stepward.core.result import SearchResult
 from stepward.core.sampling import Sampling, Until
 from stepward.core.scores import Scale, StepScores
+from stepward.core.step import Step
 from stepward.core.trajectory import Trajectory
 
 Granularity = Literal["step", "outcome", "token"]
@@ -50,6 +51,17 @@ class LogprobPolicy(Policy, Protocol):
     """A policy that can also tell the probability of given text."""
 
     async def logprobs(self, trajectory: Trajectory) -> TokenLogprobs: ...
+
+
+@runtime_checkable
+class ResumingPolicy(Policy, Protocol):
+    """A policy that can take up a step where it was broken off.
+
+    `broken` is the step that draw `draw` of `prefix` wrote under a smaller `max_step_tokens`, and that was cut off there. The result is `prefix` with this
+    step whole, or with as much of it as `sampling` allows. Only what was written anew is charged as written.
+    """
+
+    async def resume(self, prefix: Trajectory, broken: Step, *, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Trajectory: ...
 
 
 @runtime_checkable

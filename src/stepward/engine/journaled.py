@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
-from stepward.core.errors import CountMismatch, FormatError
+from stepward.core.errors import FAILURES, CountMismatch, FormatError
 from stepward.core.labels import StepLabels
 from stepward.core.outcome import Outcome
 from stepward.core.price import price_of_sample, price_of_score
-from stepward.core.protocols import DEFAULT_SAMPLING, Environment, Granularity, Labeler, Policy, RewardModel
+from stepward.core.problem import Problem
+from stepward.core.protocols import DEFAULT_SAMPLING, Environment, Granularity, Labeler, Policy, ResumingPolicy, RewardModel
 from stepward.core.record import header
 from stepward.core.sampling import Sampling, Until
 from stepward.core.scores import ABSTAINED, Scale, StepScores
 from stepward.core.step import Step
 from stepward.core.trajectory import Trajectory
-from stepward.core.usage import Usage
+from stepward.core.usage import Usage, metered
 from stepward.engine.entry import entry_key
 from stepward.engine.recall import Draft, Keeper, recall
 
@@ -23,8 +28,8 @@ from stepward.engine.recall import Draft, Keeper, recall
 class JournaledPolicy:
     """A policy whose samples are kept, one record a draw, named by (fingerprint, prefix key, until, sampling, draw).
 
-    Asking for n = 8 after n = 4 pays for 4. A record holds only what was written after the prefix. Other methods of the policy are not journaled:
-    call them on `inner`.
+    Asking for n = 8 after n = 4 pays for 4. A record holds only what was written after the prefix. Steps taken up again (`resume`) are kept
+    too. Other methods of the policy are not journaled: call them on `inner`.
     """
 
     def __init__(self, policy: Policy, journal: Keeper) -> None:
@@ -42,15 +47,43 @@ class JournaledPolicy:
         request = [prefix.key, str(until), vars(sampling)]  # the fields of its record, read without copying
         keys = [entry_key("sample", self.fingerprint, [*request, draw + index]) for index in range(n)]
 
+        async def alone(number: int) -> Draft:
+            with metered() as ledger:
+                [sample] = await self.inner.sample(prefix, 1, until=until, sampling=sampling, draw=number)
+            return replace(_sample_draft(sample, prefix, self.fingerprint), usage=replace(ledger.usage, wall_s=0.0))
+
         async def compute(positions: Sequence[int]) -> list[Draft]:
             first = positions[0]
             run = [position for offset, position in enumerate(positions) if position == first + offset]  # neighbouring draws share a request
+            if self._counts_flops:
+                return await _known([alone(draw + position) for position in run])
             samples = await self.inner.sample(prefix, len(run), until=until, sampling=sampling, draw=draw + first)
             if len(samples) != len(run):
                 raise CountMismatch(f"policy {self.fingerprint} returned {len(samples)} samples when asked for {len(run)}")
             return [_sample_draft(sample, prefix, self.fingerprint) for sample in samples]
 
         return [_continued(prefix, entry.payload) for entry in await recall(self.journal, "sample", keys, compute)]
+
+    async def resume(self, prefix: Trajectory, broken: Step, *, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Trajectory:
+        """The step that was broken off, whole; see `ResumingPolicy`. Where the policy inside cannot go on with it, its draw is asked for again, in full."""
+        if not isinstance(self.inner, ResumingPolicy):
+            return (await self.sample(prefix, 1, until=Until.STEP, sampling=sampling, draw=draw))[0]
+        inner = self.inner
+
+        async def compute(_: Sequence[int]) -> list[Draft]:
+            return [_sample_draft(await inner.resume(prefix, broken, sampling=sampling, draw=draw), prefix, self.fingerprint)]
+
+        request = [prefix.key, broken.key, vars(sampling), draw]
+        return _continued(prefix, await _recall_one(self.journal, "resume", self.fingerprint, request, compute))
+
+    @cached_property
+    def _counts_flops(self) -> bool:
+        """Such a policy runs here and merges requests itself, so each draw is a request of its own, and the journal knows what each of them cost: a budget that
+        finds one of them there counts no part of what the others did. Prompts sent to a server once for many draws are split evenly."""
+        try:
+            return price_of_sample(self.inner, Trajectory(Problem("?"))).flops > 0
+        except FAILURES:
+            return False
 
     def price(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Usage:
         """That of the policy inside: a kept sample costs the same, though nothing is paid for it."""
@@ -144,6 +177,15 @@ class JournaledEnvironment:
             return [Draft(payload=outcome.to_record(), keep=outcome.scored)]
 
         return Outcome.from_record(await _recall_one(self.journal, "grade", self.fingerprint, _as_written(trajectory), compute))
+
+
+async def _known(drafts: Sequence[Coroutine[Any, Any, Draft]]) -> list[Draft]:
+    """The drafts before the first one that failed. Raises: its error where it is the first of all."""
+    made = await asyncio.gather(*drafts, return_exceptions=True)
+    kept = list(takewhile(lambda draft: isinstance(draft, Draft), made))
+    if not kept and isinstance(made[0], BaseException):
+        raise made[0]
+    return [draft for draft in kept if isinstance(draft, Draft)]
 
 
 async def _recall_one(journal: Keeper, kind: str, fingerprint: str, request: list[Any], compute: Any) -> Mapping[str, Any]:

@@ -30,12 +30,13 @@ class Keeper(Protocol):
 class Draft:
     """A result before it is stored: JSON-like `payload`, `n_tokens` that the policy wrote for it if known, and whether to `keep` it.
 
-    A result with failed parts is not kept, so that a rerun tries it again.
+    A result with failed parts is not kept, so that a rerun tries it again. `usage`: what it cost, where that is known of each result of its call.
     """
 
     payload: Any
     n_tokens: int | None = None
     keep: bool = True
+    usage: Usage | None = None
 
 
 async def recall(journal: Keeper, kind: str, keys: Sequence[str], compute: Callable[[Sequence[int]], Awaitable[Sequence[Draft]]]) -> list[Entry]:
@@ -46,7 +47,7 @@ async def recall(journal: Keeper, kind: str, keys: Sequence[str], compute: Calla
     loop are computed once; if the task that computes them is cancelled, one of the others takes over.
 
     Usage: `compute` charges the open ledgers itself, as every policy and reward model does; that cost is recorded with the entries, split over the
-    drafts of the call. Results that were not computed by this call are charged as replayed.
+    drafts of the call where these do not know their own. Results that were not computed by this call are charged as replayed.
     """
     found: dict[str, Entry] = {}
     pending = journal.pending()
@@ -101,7 +102,8 @@ async def _settle(
             if not 1 <= len(drafts) <= len(missing):
                 raise CountMismatch(f"{len(drafts)} results for {len(missing)} missing {kind!r} results")
             made, missing = missing[: len(drafts)], missing[len(drafts) :]
-            costs = split_usage(ledger.usage, [draft.n_tokens for draft in drafts])
+            known = [draft.usage for draft in drafts if draft.usage is not None]
+            costs = known if len(known) == len(drafts) else split_usage(ledger.usage, [draft.n_tokens for draft in drafts])
             entries = [
                 Entry(key=keys[position], kind=kind, payload=draft.payload, usage=cost, run=journal.run)
                 for position, draft, cost in zip(made, drafts, costs, strict=True)

@@ -1,4 +1,4 @@
-"""Labeling cost: what step labels are worth for the policy tokens they cost. Distance from exact values step by step is in `labels`."""
+"""Labeling cost: what step labels are worth for the tokens they cost. Distance from exact values step by step is in `labels`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ import numpy as np
 from stepward.core import CountMismatch, Floats, InputError, StepLabels
 from stepward.evaluation.statistics import RESAMPLES, Estimate, finite_or_none, mean_estimate
 
+_PLAIN = ("named", "step_accuracy", "stated", "earned", "width", "value_rmse", "tokens", "reward_tokens")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelingCost:
     """One labeler on one set of trajectories. Means over trajectories, unless said otherwise; NaN where a labeler says nothing of the kind.
 
-    first_error_accuracy: share whose first error is named exactly (unknown counts as wrong). step_accuracy: share of hard-labelled steps that agree with "no
+    first_error_accuracy: share whose first error is named exactly (unknown counts as wrong). named: share on which the labeler commits itself, to a first
+    error or to none; first_error_precision: the share of those that it names exactly. step_accuracy: share of hard-labelled steps that agree with "no
     error so far". stated, earned: mean confidence of the steps that state one, and the share of those whose hard label is right; honest confidence has
     stated <= earned. coverage, width: of stated value intervals, graded last steps left out. value_rmse: root mean squared error of rolled-out value labels.
-    tokens: policy tokens a trajectory.
+    tokens: policy tokens a trajectory; reward_tokens: those that judges and other reward models read or write.
     """
 
     first_error_accuracy: Estimate
+    named: float
+    first_error_precision: Estimate
     step_accuracy: float
     stated: float
     earned: float
@@ -31,13 +36,14 @@ class LabelingCost:
     width: float
     value_rmse: float
     tokens: float
+    reward_tokens: float
     n: int
     n_unlabelled: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; NaN becomes null."""
-        plain = {name: finite_or_none(getattr(self, name)) for name in ("step_accuracy", "stated", "earned", "width", "value_rmse", "tokens")}
-        estimates = {name: getattr(self, name).to_json() for name in ("first_error_accuracy", "coverage")}
+        plain = {name: finite_or_none(getattr(self, name)) for name in _PLAIN}
+        estimates = {name: getattr(self, name).to_json() for name in ("first_error_accuracy", "first_error_precision", "coverage")}
         return {**estimates, **plain, "n": self.n, "n_unlabelled": self.n_unlabelled}
 
 
@@ -61,6 +67,7 @@ def labeling_cost(
     if not len(labels) == len(first_errors) == len(problems) == len(labels if exact is None else exact):
         raise CountMismatch(f"labeling_cost: {len(labels)} labels, {len(first_errors)} first errors, {len(problems)} problems")
     hits = [float(given.first_error is not None and given.first_error == first) for given, first in zip(labels, first_errors, strict=True)]
+    named = [(hit, problem) for given, hit, problem in zip(labels, hits, problems, strict=True) if given.first_error is not None]
     right, stated, earned = [], [], []
     for given, first in zip(labels, first_errors, strict=True):
         for step, (good, sure) in enumerate(zip(given.hard, given.confidence, strict=True)):
@@ -74,6 +81,8 @@ def labeling_cost(
     bounded = [(inside, problem, width) for inside, problem, width, _ in rows if not math.isnan(width)]
     return LabelingCost(
         first_error_accuracy=mean_estimate(hits, problems, resamples=resamples, seed=seed),
+        named=len(named) / len(labels),
+        first_error_precision=mean_estimate([hit for hit, _ in named], [problem for _, problem in named], resamples=resamples, seed=seed),
         step_accuracy=_mean(right),
         stated=_mean(stated),
         earned=_mean(earned),
@@ -81,6 +90,7 @@ def labeling_cost(
         width=_mean([row[2] for row in bounded]),
         value_rmse=math.sqrt(_mean([error**2 for *_, error in rows])) if rows else math.nan,
         tokens=_mean([given.usage.policy_tokens for given in labels]),
+        reward_tokens=_mean([given.usage.reward_tokens + given.usage.reward_written for given in labels]),
         n=len(labels),
         n_unlabelled=sum(given.n_unlabelled for given in labels),
     )

@@ -22,7 +22,8 @@ class ToolLabels:
 
     Semantics: *local*. Good means that what was checked holds, not that the step is relevant or complete, so `first_error` is known only where every
     step before it is labelled. `error_types`: the kind of the refutation. `evidence`: the record of every verdict, hints that do not veto included.
-    `confidence` 1.0 for exact verdicts: they are proofs under the readings of the text, not estimates. Uses no policy token.
+    `confidence` is 1.0 for refuted steps, which are proofs under the readings of the text, and unknown for supported ones: what was not checked in them may
+    still be wrong. Uses no policy token.
     """
 
     verifiers: Sequence[Verifier]
@@ -58,7 +59,7 @@ class ToolLabels:
             reasons=tuple(_reason(verdict) for verdict in verdicts),
             error_types=tuple(verdict.kind for verdict in verdicts),
             rationales=tuple(verdict.rationale for verdict in verdicts),
-            confidence=np.array([np.nan if good is None else 1.0 for good in hard], dtype=np.float64),
+            confidence=np.array([1.0 if good is False else np.nan for good in hard], dtype=np.float64),
             evidence=tuple(tuple(each.to_record() for each in verdict.verdicts) for verdict in verdicts),
             source=self.describe(),
             usage=usage,

@@ -13,6 +13,7 @@ from stepward.policies.openai.choice import Choice, read_choices, read_usage, to
 from stepward.policies.openai.connection import Connection, NoSuchEndpoint
 from stepward.policies.openai.top_logprobs import choices_among, read_top_logprobs
 from stepward.policies.sampler.steps import cut_step
+from stepward.policies.text_resume import resume_text
 
 Api = Literal["auto", "completions", "chat"]
 Turn = Literal["flags", "prefill", "none"]
@@ -35,6 +36,9 @@ class HttpPolicy:
     Draw i of a request asks for seed + i; whether equal seeds give equal samples is up to the server. `Step.logprob` is the sum of what the server
     reports for the step's tokens (vLLM: the model's own distribution, before temperature), None where it reports nothing. `max_step_tokens` binds
     in whole solutions only where the server reports tokens, and `max_tokens` counts those steps of a prefix whose `n_tokens` is known.
+
+    Prices. The server is told how many tokens it may write, so a draw writes no more. But a step can cost a second request: where the server stopped before
+    anything was written, or, once for "auto", where it was silent about why it stopped. So the price of a step is twice its limit, with "cut" once.
 
     The fingerprint covers model_name, `revision` (say there what the name does not), api and rendering, not the address. Usage is the server's own
     count; FLOPs stay 0, for the number of parameters is not known.
@@ -71,7 +75,7 @@ class HttpPolicy:
             raise InputError("the step separator is empty; give the text that ends a step, for example '\\n\\n'")
         self.model_name, self.separator, self.system, self.revision = model_name, separator, system, revision
         self._api, self._turn, self._stopping, self._logprobs = api, turn, stopping, logprobs
-        self._asked_api = api
+        self._asked_api, self._asked_stopping = api, stopping
         self._connection = Connection(base_url, api_key=api_key, timeout_s=timeout_s, concurrency=concurrency, retry=retry or Retry())
 
     @property
@@ -102,10 +106,9 @@ class HttpPolicy:
             raise InputError(f"sample needs n >= 1, got {n!r}")
         if prefix.problem.images:
             raise InputError(f"problem {prefix.problem.id!r} has images, which this policy does not send; remove them")
-        room = sampling.max_tokens - sum(step.n_tokens or 0 for step in prefix.steps)
-        if room <= 0 or len(prefix) >= sampling.max_steps:
+        limit = _limit(prefix, until, sampling)
+        if not limit:
             return [Trajectory(prefix.problem, prefix.steps, truncated=True)] * n
-        limit = min(room, sampling.max_step_tokens) if until is Until.STEP else room
         stop = until is Until.STEP and self._stopping != "cut"
         usages: list[Usage] = []
         try:
@@ -118,6 +121,20 @@ class HttpPolicy:
         finally:
             charge(Usage.total(usages))
         return [self._trajectory(prefix, choice, until=until, sampling=sampling) for choice in choices]
+
+    async def resume(self, prefix: Trajectory, broken: Step, *, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Trajectory:
+        """The step that draw `draw` of `prefix` began with `broken`, written on by the server behind its text; see `resume_text`.
+
+        A draw of the same law as a step written at once, but not the same draw. Raises: as `sample`.
+        """
+        return await resume_text(self, prefix, broken, separator=self.separator, sampling=sampling, draw=draw)
+
+    def price(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Usage:
+        """The most tokens that `sample` charges; the prompt's are not known, and FLOPs are not counted."""
+        del draw
+        limit = _limit(prefix, until, sampling)
+        twice = until is Until.STEP and self._asked_stopping != "cut"
+        return Usage(policy_tokens=n * limit * (1 + twice), calls=n)
 
     async def choice_logprobs(self, prefix: Trajectory, choices: Sequence[str]) -> tuple[float, ...]:
         """Natural-log probability of every choice right after an open prefix, from the server's likeliest next tokens; see `choices_among`.
@@ -235,6 +252,12 @@ class HttpPolicy:
             last = first + sampling.max_step_tokens
             text, separator = choice.text[start : choice.starts[last]], ""
         return Step(text, separator, n_tokens=last - first, logprob=sum(choice.logprobs[first:last])), overlong
+
+
+def _limit(prefix: Trajectory, until: Until, sampling: Sampling) -> int:
+    """Tokens that one draw may write; 0 where a limit of the trajectory is reached."""
+    left = max(0, sampling.max_tokens - sum(step.n_tokens or 0 for step in prefix.steps)) if len(prefix) < sampling.max_steps else 0
+    return min(left, sampling.max_step_tokens) if until is Until.STEP else left
 
 
 def _written(prefix: Trajectory, separator: str) -> str:

@@ -7,15 +7,18 @@ from typing import Any
 
 from stepward.core import InputError, Policy
 
-TINY = Path(__file__).with_name("tiny")
+TINY = {  # the shipped models and the recipes that make them
+    "tiny": (Path(__file__).with_name("tiny"), "recipes/train_tiny_policy.py"),
+    "tiny:deduction": (Path(__file__).with_name("tiny_deduction"), "recipes/train_tiny_reasoner.py"),
+}
 _TINY_ROWS = 512  # the model is small: many rows at once cost little memory and make larger matrix products
-_FORMS = "tiny, scripted:grade-school, scripted:deduction, hf:FOLDER_OR_ID, http://HOST:PORT/v1 or https://HOST/v1 (with a model name)"
+_FORMS = "tiny, tiny:deduction, scripted:grade-school, scripted:deduction, hf:FOLDER_OR_ID, http://HOST:PORT/v1 or https://HOST/v1 (with a model name)"
 
 
 def load_policy(spec: str, *, model_name: str | None = None, **options: Any) -> Policy:
     """The policy that `spec` names; `options` go to it as keyword arguments.
 
-    tiny: the model shipped in this package, which solves easy grade-school problems.
+    tiny, tiny:deduction: the models shipped in this package, which solve easy grade-school problems and simple deductions (`deduction:simple`).
     scripted:grade-school, scripted:deduction: the stochastic solvers of these environments, with exact values. hf:FOLDER_OR_ID: a transformers
     causal language model. http://..., https://...: an OpenAI-compatible server, whose model is `model_name`.
 
@@ -30,10 +33,10 @@ def load_policy(spec: str, *, model_name: str | None = None, **options: Any) -> 
     if model_name is not None:
         raise InputError(f"model_name={model_name!r} belongs to http policies; policy {spec!r} takes none")
     kind, _, rest = spec.partition(":")
-    if spec == "tiny":
+    if spec in TINY:
         from stepward.policies.local import LocalPolicy
 
-        return LocalPolicy.from_pretrained(tiny_folder(), **{"max_rows": _TINY_ROWS, **options})
+        return LocalPolicy.from_pretrained(tiny_folder(spec), **{"max_rows": _TINY_ROWS, **options})
     if kind == "hf" and rest:
         from stepward.policies.local import LocalPolicy
 
@@ -49,11 +52,19 @@ def load_policy(spec: str, *, model_name: str | None = None, **options: Any) -> 
     raise InputError(f"unknown policy {spec!r}; the forms are {_FORMS}")
 
 
-def tiny_folder() -> Path:
-    """The folder of the shipped tiny policy: a Llama that transformers loads.
+def has_weights(spec: str) -> bool:
+    """Whether the policy that `spec` names runs on a device of this machine, and so takes the option `device`."""
+    return spec in TINY or spec.startswith("hf:")
 
-    Raises: InputError where the installation lacks it.
+
+def tiny_folder(spec: str = "tiny") -> Path:
+    """The folder of a shipped tiny policy: a Llama that transformers loads.
+
+    Raises: InputError for a name that no shipped policy has, and where the installation lacks the folder.
     """
-    if not (TINY / "config.json").exists():
-        raise InputError("this installation lacks the shipped tiny policy; install the wheel, or make it with recipes/train_tiny_policy.py")
-    return TINY
+    if spec not in TINY:
+        raise InputError(f"no shipped policy is called {spec!r}; there are {', '.join(TINY)}")
+    folder, recipe = TINY[spec]
+    if not (folder / "config.json").exists():
+        raise InputError(f"this installation lacks the shipped policy {spec!r}; install the wheel, or make it with {recipe}")
+    return folder

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from stepward.core import ContextOverflow, InputError, Problem, Sampling, Step, TokenLogprobs, Trajectory, Until, Usage, charge, content_hash
+from stepward.core.price import room
 from stepward.core.protocols import DEFAULT_SAMPLING
 from stepward.engine.reader.query import Query, Reading
+from stepward.policies.broken_steps import BrokenStep, BrokenSteps
 from stepward.policies.checkpoint import first_line, load_tokenizer, quiet_transformers
 from stepward.policies.sampler.choose import choose_decoder
 from stepward.policies.sampler.likelihood import ENTROPY, LOGPROB, Likelihood, likelihood_of
@@ -47,8 +49,8 @@ class LocalPolicy:
     Samples do not depend on what else is running, floating-point ties aside: draw d of a prefix uses noise of (seed, prefix key, d, position).
 
     Usage: a request with draw 0 pays for its prefix as prefill, every other draw of that prefix counts it as cached, whichever came first; so that
-    costs are the same in every run. What is read pays for all of its tokens, and in `Ledger.paid` for those that nothing had computed before. FLOPs = 2 x
-    parameters (input embedding excluded) x tokens, plus attention.
+    costs are the same in every run. What is read pays for all of its tokens. In `Ledger.paid` both pay for those tokens only that nothing had computed
+    before. FLOPs = 2 x parameters (input embedding excluded) x tokens, plus attention.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class LocalPolicy:
         self._parameters = active_parameters(model)
         self._likelihood: Likelihood | None = None  # made and used in the worker's thread
         self._worker = Worker(self._make_pool, self._read)
+        self._broken_steps = BrokenSteps()
 
     @classmethod
     def from_pretrained(
@@ -156,21 +159,47 @@ class LocalPolicy:
         self._check_room(len(rendered.ids), prefix)
         if len(prefix) >= sampling.max_steps or rendered.n_written >= sampling.max_tokens:
             return [Trajectory(prefix.problem, prefix.steps, truncated=True)] * n
-        request = Request(
-            prompt=rendered.prompt,
-            ids=rendered.ids,
-            key=prefix.key,
-            n_steps=len(prefix),
-            n_tokens=rendered.n_written,
-            n=n,
-            draw=draw,
-            until=until,
-            sampling=sampling,
-            max_length=self.context if self.context is not None else len(rendered.ids) + sampling.max_tokens,
-        )
+        request = self._request(prefix, rendered, n, until=until, sampling=sampling, draw=draw)
         draws = await self._worker.sample(request)
-        charge(self._usage(request, draws))
+        charge(self._usage(request, draws), paid=self._paid(request, draws))
+        for index, written in enumerate(draws):
+            if until is Until.STEP and written.truncated and written.steps and not written.steps[-1].separator:
+                self._broken_steps.keep(prefix.key, sampling, draw + index, BrokenStep(written.steps[-1].text, written.tokens, written.logprobs))
         return [self._trajectory(prefix, written) for written in draws]
+
+    async def resume(self, prefix: Trajectory, broken: Step, *, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Trajectory:
+        """The step that draw `draw` of `prefix` began with `broken` under a smaller `max_step_tokens`, whole: exactly what that draw writes without the limit.
+
+        It goes on behind the very token ids that were sampled, and pays for the rest. Where they are no longer remembered (another process) the step is
+        written once more from its start; `Usage` says what the rest costs all the same, and `Ledger.paid` the whole.
+
+        Raises: as `sample`.
+        """
+        if prefix.ended:
+            raise InputError("cannot continue a trajectory that has ended; use prefix(k) to go back to an open one")
+        rendered = self.rendering.render(prefix)
+        begun = self._broken_steps.find(prefix.key, sampling, draw, broken.text)
+        n_begun = broken.n_tokens or 0 if begun is None else len(begun.tokens)
+        n_known = len(rendered.ids) + n_begun
+        if n_begun >= room(prefix, rendered.n_written, until=Until.STEP, sampling=sampling) or (self.context is not None and n_known >= self.context):
+            return prefix.extend(broken, truncated=True)
+        request = self._request(prefix, rendered, 1, until=Until.STEP, sampling=sampling, draw=draw, begun=begun)
+        [written] = await self._worker.sample(request)
+        n_new = max(0, written.n_tokens - n_begun)
+        rest = Usage(policy_tokens=n_new, policy_cached=n_known, calls=1, flops=self._flops(n_known, n_known + n_new))
+        charge(rest, paid=self._paid(request, [written], n_begun=0 if begun is None else n_begun))
+        return self._trajectory(prefix, written)
+
+    def price(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Usage:
+        """The most that `sample` charges: what it does when every draw is cut off by its limit. Raises what `sample` raises for such a prefix."""
+        rendered = self.rendering.render(prefix)
+        n_prefix = len(rendered.ids)
+        self._check_room(n_prefix, prefix)
+        longest = room(prefix, rendered.n_written, until=until, sampling=sampling)
+        longest = longest if self.context is None else min(longest, self.context - n_prefix)
+        paid = n_prefix if draw == 0 and longest else 0
+        flops = self._flops(0, paid) + n * self._flops(n_prefix, n_prefix + longest)
+        return Usage(policy_tokens=n * longest, policy_prefill=paid, policy_cached=n * n_prefix - paid, calls=1, flops=flops)
 
     async def logprobs(self, trajectory: Trajectory) -> TokenLogprobs:
         """The model's own log-probability (temperature 1, nothing cut) of every token written, one tuple a step.
@@ -266,6 +295,24 @@ class LocalPolicy:
                 self.rendering.remember(grown.key, written.ids)
         return grown
 
+    def _request(
+        self, prefix: Trajectory, rendered: Rendered, n: int, *, until: Until, sampling: Sampling, draw: int, begun: BrokenStep | None = None
+    ) -> Request:
+        return Request(
+            prompt=rendered.prompt,
+            ids=rendered.ids,
+            key=prefix.key,
+            n_steps=len(prefix),
+            n_tokens=rendered.n_written,
+            n=n,
+            draw=draw,
+            until=until,
+            sampling=sampling,
+            max_length=self.context if self.context is not None else len(rendered.ids) + sampling.max_tokens,
+            begun=() if begun is None else begun.tokens,
+            begun_logprobs=() if begun is None else begun.logprobs,
+        )
+
     def _flops(self, start: int, end: int) -> int:
         return 2 * self._parameters * (end - start) + attention_flops(self.model, start, end)
 
@@ -283,6 +330,14 @@ class LocalPolicy:
         flops = self._flops(0, paid) + sum(self._flops(n_prefix, n_prefix + draw.n_tokens) for draw in draws)
         written = sum(draw.n_tokens for draw in draws)
         return Usage(policy_tokens=written, policy_prefill=paid, policy_cached=request.n * n_prefix - paid, calls=1, flops=flops)
+
+    def _paid(self, request: Request, draws: list[Draw], *, n_begun: int = 0) -> Usage:
+        """What a request cost now: of its prefix (and what was begun of its one draw) only what no other draw had computed before."""
+        n_prefix = len(request.ids) + n_begun
+        computed = sum(draw.n_prefilled for draw in draws)
+        flops = sum(self._flops(n_prefix - draw.n_prefilled, n_prefix) + self._flops(n_prefix, n_prefix + draw.n_tokens - n_begun) for draw in draws)
+        written = sum(draw.n_tokens - n_begun for draw in draws)
+        return Usage(policy_tokens=written, policy_prefill=computed, policy_cached=max(0, request.n * n_prefix - computed), calls=1, flops=flops)
 
 
 def _query(ids: tuple[int, ...], start: int) -> Query:

@@ -110,10 +110,20 @@ class DiscriminativeModel:
         if not any(encoded.n_kept for encoded in sequences):
             return self._scores(trajectory, sequences, (), Usage())
         readings = await self._batcher(sequences)
-        n_tokens = _distinct(sequences)
-        usage = Usage(reward_tokens=n_tokens, calls=1, flops=self._flops(0, n_tokens))
+        usage = self._cost(sequences)
         charge(usage, paid=Usage.total(self._paid(reading) for reading in readings) + Usage(calls=1))
         return self._scores(trajectory, sequences, readings, usage)
+
+    def price(self, trajectory: Trajectory) -> Usage:
+        """What `score` charges, to the token. Raises what it raises for a trajectory that cannot be encoded."""
+        return self._cost(self.encoder.sequences(trajectory))
+
+    def _cost(self, sequences: Sequence[Encoded]) -> Usage:
+        """Alone; nothing where no step fits the context."""
+        if not any(encoded.n_kept for encoded in sequences):
+            return Usage()
+        n_tokens = _distinct(sequences)
+        return Usage(reward_tokens=n_tokens, calls=1, flops=self._flops(0, n_tokens))
 
     def _paid(self, reading: Reading) -> Usage:
         flops = self._flops(reading.n_cached, reading.n_cached + reading.n_computed)

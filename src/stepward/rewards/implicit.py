@@ -115,19 +115,32 @@ class ImplicitModel:
 
         Raises: RequestFailed when a forward pass failed.
         """
-        encoded = self.encoder(trajectory)
-        spans = _spans(encoded, trajectory)
-        query = Query(encoded.ids, np.arange(spans[0, 0], spans[-1, 1]) if len(spans) else np.zeros(0, dtype=np.int64))
+        query, spans = self._query(trajectory)
         if not len(query.at):
             return self._scores(trajectory, np.zeros(0), Usage())
         readings = await self._batcher(query)
-        usage = Usage.total(self._cost(index, query, 0, len(encoded)) for index in range(len(self._models))) + Usage(calls=1)
-        paid = Usage.total(self._cost(index, query, reading.n_cached, len(encoded)) for index, reading in enumerate(readings)) + Usage(calls=1)
+        usage = self._alone(query)
+        paid = Usage.total(self._cost(index, query, reading.n_cached, len(query.ids)) for index, reading in enumerate(readings)) + Usage(calls=1)
         charge(usage, paid=paid)
         if any(reading.values.shape != (len(query.at), 1) for reading in readings):
             raise CountMismatch(f"the model returned {[len(reading.values) for reading in readings]} log-probabilities for {len(query.at)} tokens")
         ratios = readings[0].values[:, 0] - (readings[1].values[:, 0] if len(readings) > 1 else 0.0)
         return self._scores(trajectory, span_sums(ratios, spans - spans[0, 0]), usage)
+
+    def price(self, trajectory: Trajectory) -> Usage:
+        """What `score` charges, to the token. Raises what it raises for a trajectory that cannot be encoded."""
+        query, _ = self._query(trajectory)
+        return self._alone(query) if len(query.at) else Usage()
+
+    def _query(self, trajectory: Trajectory) -> tuple[Query, NDArray[np.int64]]:
+        """What is read, and the spans [K, 2] of the kept steps' tokens in it."""
+        encoded = self.encoder(trajectory)
+        spans = _spans(encoded, trajectory)
+        return Query(encoded.ids, np.arange(spans[0, 0], spans[-1, 1]) if len(spans) else np.zeros(0, dtype=np.int64)), spans
+
+    def _alone(self, query: Query) -> Usage:
+        """What a request costs by itself: every model reads all tokens."""
+        return Usage.total(self._cost(index, query, 0, len(query.ids)) for index in range(len(self._models))) + Usage(calls=1)
 
     def _cost(self, index: int, query: Query, start: int, end: int) -> Usage:
         """Of the tokens start..end-1 of a sequence in one model: 2 x parameters each, attention, and the output layer where a token is judged."""

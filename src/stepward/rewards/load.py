@@ -125,13 +125,13 @@ def _judge(text: str, options: LoadOptions) -> RewardModel | None:
 
 def _policy(text: str, options: LoadOptions) -> Policy:
     """The policy that a judge or a confidence asks, where models with weights run or with what the server asks for."""
-    from stepward.policies.load import load_policy
+    from stepward.policies.load import has_weights, load_policy
 
     if text.startswith(("http://", "https://")):
         if not options.model_name:
             raise InputError(f"policy {text!r} needs the name of the server's model: --served-name NAME (model_name=...)")
         return load_policy(text, model_name=options.model_name, api_key=options.token)
-    return load_policy(text, **({"device": options.device} if text == "tiny" or text.startswith("hf:") else {}))
+    return load_policy(text, **({"device": options.device} if has_weights(text) else {}))
 
 
 def _checkpoint(text: str, options: LoadOptions) -> RewardModel:

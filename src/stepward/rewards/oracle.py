@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from stepward.core import Granularity, Scale, Semantics, StepLabels, StepScores, Trajectory
+from stepward.core import Granularity, Scale, Semantics, StepLabels, StepScores, Trajectory, Usage
+from stepward.core.usage import NO_USAGE
 
 
 class LabelOracle(Protocol):
@@ -36,6 +37,11 @@ class OracleReward:
         """
         labels = self.environment.labels(trajectory, "prefix")
         return StepScores(labels.values, labels.reasons, self.scale, source={"model": self.fingerprint})
+
+    def price(self, trajectory: Trajectory) -> Usage:
+        """Nothing."""
+        del trajectory
+        return NO_USAGE
 
 
 def grade_school_oracle() -> OracleReward:

@@ -33,6 +33,7 @@ class StepBeam(Strategy):
     name = "beam"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.answer_by not in ("best", "vote"):
             raise InputError(f"StepBeam.answer_by must be 'best' or 'vote', got {self.answer_by!r}")
         check_aggregation(self.aggregation)
@@ -43,9 +44,14 @@ class StepBeam(Strategy):
         """What a candidate is worth; variants of the beam replace it."""
         return Scored(model=self.model, aggregation=self.aggregation)
 
+    @property
+    def n_first(self) -> int:
+        """How many first steps are drawn."""
+        return self.width * self.expansions
+
     async def grow(self, bench: Workbench) -> None:
         kept = frontier = [bench.root]
-        expansions = self.width * self.expansions
+        expansions = self.n_first
         for _ in range(self.sampling.max_steps):
             children = await bench.expand(frontier, expansions)
             await self.evaluator.evaluate(bench, children)

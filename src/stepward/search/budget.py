@@ -1,4 +1,4 @@
-"""Budget: what one search may spend, and whether a request still fits. How a search stops is in workbench.py."""
+"""Budget: what one search may spend. What is left of it during a search is in purse.py, how a search stops in workbench.py."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ class Budget:
     """Limits of one search, each None for no limit. They are never exceeded, and a search that is stopped by one answers with its best so far.
 
     policy_tokens: tokens that policies write. reward_tokens: tokens that reward models read, and those that generative ones write. calls: draws from a
-    policy and trajectories scored, one each, however they are batched. flops: 2 x parameters x tokens processed, plus attention, of policy and reward model
-    together. All four count what results cost when each is computed alone, so that a rerun from a journal or a warm cache stops at the same place. seconds: of
-    wall clock, after which what is still running is abandoned; the one limit by which two runs can differ.
+    policy (in an environment that answers, steps) and trajectories scored, one each, however they are batched. flops: 2 x parameters x tokens processed,
+    plus attention, of policy and reward model together. All four count what results cost when each is computed alone, so that a rerun from a journal or a
+    warm cache stops at the same place. seconds: of wall clock, after which what is still running is abandoned (and what it had cost so far is not counted);
+    the one limit by which two runs can differ.
 
-    The last draw that a token or FLOP budget allows is cut off where the budget ends (a truncated candidate, which is not an answer).
+    Limits are kept by asking for prices: a request is made only if the most that it may charge still fits. The last draw that a token or FLOP budget
+    allows is cut off where the budget ends (a truncated candidate, which is not an answer), so that a search that wants more spends a budget of policy tokens
+    to the last token.
 
     Raises: InputError for a limit that is not positive.
     """
@@ -56,7 +59,7 @@ class Budget:
 NO_BUDGET = Budget()
 
 
-def costs(usage: Usage, calls: int) -> dict[str, float]:
+def costs(usage: Usage, calls: int) -> dict[str, int]:
     """A usage in the units of a budget."""
     return {
         "policy_tokens": usage.policy_tokens,

@@ -20,6 +20,7 @@ class Majority(Strategy):
     name = "majority"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least_one(self, n=self.n)
 
     async def grow(self, bench: Workbench) -> None:
@@ -43,12 +44,17 @@ class BestOfN(Strategy):
     name = "best-of-n"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least_one(self, n=self.n)
         check_aggregation(self.aggregation)
 
     async def grow(self, bench: Workbench) -> None:
-        ends = await bench.complete([bench.root], self.n)
-        await Scored(model=self.model, aggregation=self.aggregation).evaluate(bench, ends)
+        left = self.n
+        while left:
+            n = bench.portion(left)
+            ends = await bench.complete([bench.root], n)
+            await Scored(model=self.model, aggregation=self.aggregation).evaluate(bench, ends)
+            left -= n
 
 
 @dataclass(frozen=True, kw_only=True)

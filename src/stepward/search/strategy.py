@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
@@ -10,7 +11,8 @@ from typing import Any, ClassVar
 from stepward.core import Environment, Node, Policy, Problem, Sampling, SearchResult, canonical_json, content_hash, metered
 from stepward.search.budget import NO_BUDGET, Budget
 from stepward.search.choose import argmax
-from stepward.search.workbench import Stopped, Workbench
+from stepward.search.purse import Stopped, check_prices
+from stepward.search.workbench import Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,10 @@ class Strategy(ABC):
     budget: Budget = NO_BUDGET
 
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Raises: InputError for a budget that cannot be kept because one of the parts does not tell its price. Subclasses that check more call it too."""
+        check_prices(self)
 
     @abstractmethod
     async def grow(self, bench: Workbench) -> None:
@@ -69,10 +75,14 @@ def conclude(bench: Workbench, strategy: Strategy, ends: list[Node], chosen: int
     }
     if strategy.budget.limits:
         source["budget"] = strategy.budget.to_record()
-    if stopped is not None:
+    if (stopped := stopped or bench.stopped) is not None:
         source["stopped"] = stopped
+    if (exceeded := strategy.budget.exceeded(bench.spent)) is not None:
+        source["exceeded"] = f"a policy or reward model charged more than its price: {bench.spent[exceeded]:,} {exceeded}"
     if bench.failures:
         source |= {"failure": bench.failures[0], "n_failed_requests": len(bench.failures)}
+    if bench.notes:
+        source["notes"] = dict(bench.notes)
     usage, paid = bench.ledger.usage, bench.ledger.paid
     if chosen is None:
         return SearchResult(None, bench.tree, usage, _why_none(bench, ends, stopped), source, paid)
@@ -96,4 +106,6 @@ def plain(value: Any) -> Any:
         return [type(value).__name__, {field.name: plain(getattr(value, field.name)) for field in fields(value)}]
     if isinstance(value, dict):
         return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -21,6 +21,16 @@ def watching(show: Callable[[Tree], None]) -> Iterator[None]:
         _watchers.reset(token)
 
 
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Nobody watches what the body does."""
+    token = _watchers.set(())
+    try:
+        yield
+    finally:
+        _watchers.reset(token)
+
+
 def announce(tree: Tree) -> None:
     """Tell the watchers that the tree has changed."""
     for show in _watchers.get():

@@ -5,10 +5,9 @@ Which prefixes to extend and which to keep is a strategy's business. Batching ac
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from stepward.core import (
@@ -26,61 +25,48 @@ from stepward.core import (
     Tree,
     Until,
     Usage,
-    price_of_sample,
-    price_of_score,
     top,
 )
-from stepward.core.usage import NO_USAGE, Ledger
-from stepward.engine.noise import row_key, uniforms
-from stepward.environments.episode import settle
-from stepward.search.budget import NO_BUDGET, Budget, costs
+from stepward.core.usage import Ledger
+from stepward.engine.noise import uniforms
+from stepward.search.budget import NO_BUDGET, Budget
+from stepward.search.draws import OBSERVING_FAILED, SAMPLING_FAILED, Draw, Drawing, all_of
+from stepward.search.purse import OutOfBudget, Price, Purse, Stopped
 from stepward.search.watching import announce
 
-_FAILED = "scoring failed"
-Priced = tuple[Usage, int]  # the most that a request may charge, and the calls that it counts as
+__all__ = ["OutOfBudget", "Stopped", "Workbench", "score_or_reason"]
 
-
-class Stopped(Exception):
-    """Ends a search from inside; what it has found so far is its answer. Not an error: strategies let it pass."""
-
-
-class OutOfBudget(Stopped):
-    """The next request does not fit the budget."""
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """One continuation that was asked for: number `draw` of `prefix`."""
-
-    prefix: Trajectory
-    draw: int
-    until: Until
-    sampling: Sampling
-    policy: Policy
+_SCORING_FAILED = "scoring failed"
 
 
 class Workbench:
     """The tree of one problem, and the ways to grow it. Every request is metered, kept within `budget`, and fails alone.
 
-    `expand` and `complete` add children, `score` asks a reward model; all of them raise `Stopped` when the budget is spent (after adding what it
-    allowed) or when every request of a call failed. `failures` holds the reasons of requests that failed.
+    `expand` and `complete` add children, `score` asks a reward model. A call does as much as the budget allows, and raises `Stopped` when that is nothing, or
+    when all that it asked for failed. Nodes come into the tree in the order in which they were asked for, whatever came first; where the search is cancelled
+    (by seconds, or by whoever runs it), what had arrived is in the tree. One call is made at a time (else RuntimeError). `failures` holds the reasons of
+    requests that failed; `notes` is for what a strategy wants to say about this search (JSON): it goes to the result's source.
+
+    `ledger`: an open one (see `metered`), which what is awaited here charges.
     """
 
     def __init__(
         self, problem: Problem, policy: Policy, environment: Environment, *, sampling: Sampling, budget: Budget = NO_BUDGET, ledger: Ledger | None = None
     ) -> None:
+        if ledger is None and budget.counted:
+            raise InputError("a workbench with a budget needs the ledger that its requests charge: with metered() as ledger: Workbench(..., ledger=ledger)")
         self.tree = Tree(problem)
         self.policy = policy
         self.environment = environment
         self.sampling = sampling
         self.budget = budget
-        self.ledger = Ledger() if ledger is None else ledger  # an open one (see `metered`): what is awaited charges it
+        self.ledger = Ledger() if ledger is None else ledger
         self.failures: list[str] = []
-        self.stopped: str | None = None
-        self.calls = 0
-        self._drawn = Counter[tuple[str, str, Until]]()
+        self.notes: dict[str, Any] = {}
+        self._purse = Purse(budget.counted, self.ledger)
+        self._drawn = Counter[tuple[str, str]]()
         self._n_random = 0
-        self._one_at_a_time = asyncio.Lock()
+        self._busy = False
 
     # What is there
 
@@ -93,9 +79,19 @@ class Workbench:
         return self.tree.root
 
     @property
-    def spent(self) -> dict[str, float]:
+    def calls(self) -> int:
+        """Draws (steps, in an environment that answers), scores and other requests made so far."""
+        return self._purse.calls
+
+    @property
+    def spent(self) -> dict[str, int]:
         """So far, in the units of a budget."""
-        return costs(self.ledger.usage, self.calls)
+        return self._purse.spent
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the budget allowed less than was asked for, if it did."""
+        return str(self._purse.out()) if self._purse.short else None
 
     def answers(self, nodes: Sequence[Node]) -> list[str | None]:
         """The canonical answer of each node's trajectory; None where it states none."""
@@ -151,43 +147,78 @@ class Workbench:
                 node.drop(why or (f"not among the {k} best" if node.reason is None else f"unscored: {node.reason}"))
         return kept
 
+    def portion(self, n: int) -> int:
+        """How many of n solutions to draw before they are judged: fewer, but at least 1, where drawing and judging share a limit, lest drawing spend it all.
+
+        Of calls half of those left; of FLOPs as many as half of the rest pays for; under a limit of seconds as many as there are already.
+        """
+        left = self._purse.left
+        if "calls" in left:
+            n = min(n, left["calls"] // 2)
+        if "flops" in left:
+            root = self.root.trajectory
+            price = self._purse.of_draw(self.policy, root, until=Until.END, sampling=self.sampling, draw=0)
+            n = min(n, left["flops"] // (2 * max(1, price["flops"])))
+        if self.budget.seconds is not None:
+            n = min(n, len(self.tree) - 1)
+        return max(1, n)
+
     # Judging
 
-    async def score(self, model: RewardModel, trajectories: Sequence[Trajectory]) -> list[StepScores]:
-        """The model's scores of each trajectory; unscored with the reason where a request fails."""
+    async def score(self, model: RewardModel, trajectories: Sequence[Trajectory], *, take: Callable[[int, StepScores], None] | None = None) -> list[StepScores]:
+        """The model's scores of each trajectory; unscored with the reason where a request fails or the budget does not reach.
 
-        async def one(trajectory: Trajectory) -> StepScores:
-            self.calls += 1
-            scores = await score_or_reason(model, trajectory)
-            self.failures += [reason for reason in scores.reasons if reason and reason.startswith(_FAILED)][:1]
-            return scores
+        `take(index, scores)` is told of every trajectory in order, also of what had been scored when the search was cancelled.
+        """
+        found: list[StepScores | None] = [None] * len(trajectories)
 
-        if not self.budget.counted:
-            return list(await asyncio.gather(*(one(trajectory) for trajectory in trajectories)))
-        found: list[StepScores] = []
-        async with self._one_at_a_time:
-            while len(found) < len(trajectories):
-                waiting = trajectories[len(found) :]
-                fitting = self._fitting([self._price_of_score(model, trajectory) for trajectory in waiting])
-                if not fitting:
-                    raise self._out()
-                found += await asyncio.gather(*(one(trajectory) for trajectory in waiting[:fitting]))
-        return found
+        async def one(index: int) -> None:
+            self._purse.count(1)
+            found[index] = await score_or_reason(model, trajectories[index])
 
-    async def ask(self, request: Any, *, calls: int = 1, price: Usage | None = None) -> Any:
+        def price(index: int) -> Price | None:
+            try:
+                return self._purse.of_score(model, trajectories[index])
+            except FAILURES as error:
+                found[index] = StepScores.unscored(len(trajectories[index]), f"{_SCORING_FAILED}: {error}", scale=model.scale)
+                return None
+
+        try:
+            with self._alone():
+                for wave, fits in self._purse.waves(len(trajectories), price):
+                    if not fits:
+                        break
+                    await all_of(one(index) for index in wave)
+            if None in found:
+                out = self._purse.out()
+                if not any(found):
+                    raise out
+                found = [
+                    scores or StepScores.unscored(len(each), f"not scored: {out}", scale=model.scale) for scores, each in zip(found, trajectories, strict=True)
+                ]
+        finally:
+            self._note(next(filter(None, scores.reasons), "") for scores in found if scores is not None)
+            for index, scores in enumerate(found):
+                if take is not None and scores is not None:
+                    take(index, scores)
+        return [scores for scores in found if scores is not None]
+
+    async def ask(self, request: Coroutine[Any, Any, Any], *, calls: int = 1, price: Usage | None = None) -> Any:
         """Await a request that is neither a draw nor a score (a judgement of a pair, a critique), metered and counted.
 
-        Under a budget it needs its price, the most that it may charge. Raises: what the request raises; OutOfBudget where it does not fit.
+        `price`: the most that it may charge. None: unknown, which a budget of reward tokens or FLOPs does not allow, and which means that it asks no policy
+        directly under one of policy tokens.
+
+        Raises: what the request raises; OutOfBudget where it does not fit.
         """
-        if not self.budget.counted:
-            self.calls += calls
-            return await request
-        async with self._one_at_a_time:
-            if not self._fitting([(price or NO_USAGE, calls)]):
-                if asyncio.iscoroutine(request):
-                    request.close()
-                raise self._out()
-            self.calls += calls
+        with self._alone():
+            try:
+                if not self._purse.fitting([self._purse.of_request(price, calls, "a request of this strategy")]):
+                    raise self._purse.out()
+            except BaseException:
+                request.close()
+                raise
+            self._purse.count(calls)
             return await request
 
     # Inside
@@ -196,155 +227,56 @@ class Workbench:
         counts = [n] * len(nodes) if isinstance(n, int) else list(n)
         if len(counts) != len(nodes):
             raise InputError(f"{len(nodes)} nodes but {len(counts)} numbers of children")
-        wanted = [(node, self._next_draw(policy, node, until, sampling)) for node, count in zip(nodes, counts, strict=True) for _ in range(count)]
-        added: list[Node | None] = [None] * len(wanted)
-        n_failed = len(self.failures)
-
-        def take(positions: Sequence[int], grown: Sequence[Trajectory] | str) -> None:
-            for place, position in enumerate(positions):
-                node = wanted[position][0]
-                if isinstance(grown, str):
-                    node.drop(grown)
-                else:
-                    added[position] = self.tree.add(node, grown[place], kind=kind)
-            announce(self.tree)
-
-        await self._draw([draw for _, draw in wanted], take)
-        children = [node for node in added if node is not None]
-        if wanted and not children:
-            raise Stopped(self.failures[n_failed] if len(self.failures) > n_failed else "nothing could be sampled")
+        parents = [node for node, count in zip(nodes, counts, strict=True) for _ in range(count) if not node.ended]
+        name = policy.fingerprint
+        draws = [Draw(node.trajectory, self._next_draw(name, node), until, sampling, policy) for node in parents]
+        grown: list[Trajectory | str | None] = [None] * len(draws)
+        drawing = Drawing(self.environment, self._purse)
+        try:
+            with self._alone():
+                await drawing.fill(draws, grown)
+        finally:
+            self._note(drawing.lost)
+            children = self._adopt(parents, grown, kind)
+        if draws and not children:
+            raise self._purse.out() if None in grown else Stopped(next(found for found in grown if isinstance(found, str)))
         return children
 
-    def _next_draw(self, policy: Policy, node: Node, until: Until, sampling: Sampling) -> _Draw:
-        key = (policy.fingerprint, node.trajectory.key, until)
+    def _adopt(self, parents: Sequence[Node], grown: list[Trajectory | str | None], kind: Kind) -> list[Node]:
+        """What came of every draw as a child of its parent; a parent of whom nothing came because requests failed is dropped."""
+        children: list[Node] = []
+        for index, (node, found) in enumerate(zip(parents, grown, strict=True)):
+            if isinstance(found, Trajectory):
+                try:
+                    children.append(self.tree.add(node, found, kind=kind))
+                except InputError as error:
+                    grown[index] = f"{SAMPLING_FAILED}: {error}"
+        self._note(found for found in grown if isinstance(found, str))
+        fruitful = {id(child.parent) for child in children}
+        for node, reason in zip(parents, grown, strict=True):
+            if isinstance(reason, str) and id(node) not in fruitful:
+                node.drop(reason)
+        announce(self.tree)
+        return children
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One call at a time: two at once would make the tree, and where a budget ends, a matter of chance."""
+        if self._busy:
+            raise RuntimeError("a workbench does one call at a time: give it all nodes, or all trajectories, in one call")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _next_draw(self, policy: str, node: Node) -> int:
+        key = (policy, node.trajectory.key)
         self._drawn[key] += 1
-        return _Draw(node.trajectory, self._drawn[key] - 1, until, sampling, policy)
+        return self._drawn[key] - 1
 
-    async def _draw(self, draws: Sequence[_Draw], take: Callable[[Sequence[int], Sequence[Trajectory] | str], None]) -> None:
-        """Draw them all, and hand over the results (or the reason of a failure) by position as soon as a wave of them is done."""
-        if not self.budget.counted:
-            await self._wave(draws, range(len(draws)), take)
-            return
-        async with self._one_at_a_time:
-            start = 0
-            while start < len(draws):
-                if draws[start].until is Until.END and self.environment.interactive:
-                    take([start], [await self._chain(draws[start])])
-                    start += 1
-                    continue
-                fitting = self._fitting([self._price_of_draw(draw) for draw in draws[start:]])
-                if fitting:
-                    await self._wave(draws, range(start, start + fitting), take)
-                else:
-                    cut = self._cut(draws[start])
-                    await self._wave([*draws[:start], cut], range(start, start + 1), take)
-                    fitting = 1
-                start += fitting
-
-    async def _wave(self, draws: Sequence[_Draw], positions: Sequence[int], take: Callable[[Sequence[int], Sequence[Trajectory] | str], None]) -> None:
-        """Those draws at once; neighbouring draws of one prefix share a request."""
-        runs: list[list[int]] = []
-        for position in positions:
-            last = draws[runs[-1][-1]] if runs else None
-            same = last is not None and replace(last, draw=last.draw + 1) == draws[position]
-            if same:
-                runs[-1].append(position)
-            else:
-                runs.append([position])
-
-        async def one(run: list[int]) -> None:
-            first = draws[run[0]]
-            self.calls += len(run)
-            try:
-                take(run, await self._sample(first, len(run)))
-            except FAILURES as error:
-                self.failures.append(f"sampling failed: {error}")
-                take(run, f"sampling failed: {error}")
-
-        await asyncio.gather(*(one(run) for run in runs))
-
-    async def _sample(self, draw: _Draw, n: int) -> list[Trajectory]:
-        if draw.until is Until.END and self.environment.interactive:
-            return list(await asyncio.gather(*(self._steps(replace(draw, draw=draw.draw + place)) for place in range(n))))
-        drawn = await draw.policy.sample(draw.prefix, n, until=draw.until, sampling=draw.sampling, draw=draw.draw)
-        if draw.until is Until.END:
-            return drawn
-        return list(await asyncio.gather(*(settle(self.environment, trajectory) for trajectory in drawn)))
-
-    async def _steps(self, draw: _Draw) -> Trajectory:
-        """A whole solution in an environment that answers every step (see `environments.episode.complete`)."""
-        own, trajectory = _own_noise(draw), draw.prefix
-        while not trajectory.ended:
-            if len(trajectory) >= draw.sampling.max_steps:
-                return replace(trajectory, truncated=True)
-            (trajectory,) = await self._sample(replace(draw, prefix=trajectory, until=Until.STEP, sampling=own), 1)
-        return trajectory
-
-    async def _chain(self, draw: _Draw) -> Trajectory:
-        """The same under a budget, step by step; cut off where the budget ends."""
-        own, trajectory = _own_noise(draw), draw.prefix
-        while not trajectory.ended:
-            if len(trajectory) >= draw.sampling.max_steps:
-                return replace(trajectory, truncated=True)
-            step = replace(draw, prefix=trajectory, until=Until.STEP, sampling=own)
-            try:
-                fitting = step if self._fitting([self._price_of_draw(step)]) else self._cut(step)
-            except OutOfBudget:
-                if trajectory is draw.prefix:
-                    raise
-                return replace(trajectory, truncated=True)
-            self.calls += 1
-            try:
-                (trajectory,) = await self._sample(fitting, 1)
-            except FAILURES as error:
-                self.failures.append(f"sampling failed: {error}")
-                return replace(trajectory, truncated=True)
-        return trajectory
-
-    # Prices
-
-    def _fitting(self, prices: Sequence[Priced]) -> int:
-        """How many of the first requests fit the budget together, at the most that they may charge."""
-        usage, calls = self.ledger.usage, self.calls
-        for index, (price, n_calls) in enumerate(prices):
-            usage, calls = usage + price, calls + n_calls
-            if self.budget.exceeded(costs(usage, calls)) is not None:
-                return index
-        return len(prices)
-
-    def _cut(self, draw: _Draw) -> _Draw:
-        """The draw with the most tokens that the budget still allows. Raises: OutOfBudget when that is none."""
-        low, high = 0, min(draw.sampling.max_step_tokens, draw.sampling.max_tokens) if draw.until is Until.STEP else draw.sampling.max_tokens
-        while low < high:  # the largest limit whose price fits; prices grow with the limit
-            middle = (low + high + 1) // 2
-            if self._fitting([self._price_of_draw(_limited(draw, middle))]):
-                low = middle
-            else:
-                high = middle - 1
-        cut = _limited(draw, low) if low else None
-        if cut is None or not self._price_of_draw(cut)[0].policy_tokens:
-            raise self._out()
-        return cut
-
-    def _price_of_draw(self, draw: _Draw) -> Priced:
-        price = price_of_sample(draw.policy, draw.prefix, 1, until=draw.until, sampling=draw.sampling, draw=draw.draw)
-        if self.budget.flops is not None and not price.flops:
-            raise InputError(f"policy {draw.policy.fingerprint} does not tell its FLOPs, so a budget of FLOPs cannot be kept; give policy_tokens instead")
-        return price, 1
-
-    def _price_of_score(self, model: RewardModel, trajectory: Trajectory) -> Priced:
-        price = price_of_score(model, trajectory)
-        if price is None and (self.budget.reward_tokens is not None or self.budget.flops is not None):
-            raise InputError(
-                f"reward model {model.fingerprint} cannot tell its price before it scores, so a budget of reward tokens or FLOPs cannot be kept; "
-                "give policy_tokens or calls instead"
-            )
-        return price or NO_USAGE, 1
-
-    def _out(self) -> OutOfBudget:
-        spent = self.spent
-        worst = max(self.budget.counted, key=lambda name: spent[name] / self.budget.counted[name])
-        return OutOfBudget(f"the budget of {self.budget.counted[worst]:,.0f} {worst} is spent ({spent[worst]:,.0f})")
+    def _note(self, reasons: Iterable[str]) -> None:
+        self.failures += [reason for reason in reasons if reason.startswith((SAMPLING_FAILED, OBSERVING_FAILED, _SCORING_FAILED))]
 
 
 async def score_or_reason(model: RewardModel, trajectory: Trajectory) -> StepScores:
@@ -352,14 +284,4 @@ async def score_or_reason(model: RewardModel, trajectory: Trajectory) -> StepSco
     try:
         return await model.score(trajectory)
     except FAILURES as error:
-        return StepScores.unscored(len(trajectory), f"{_FAILED}: {error}", scale=model.scale)
-
-
-def _limited(draw: _Draw, limit: int) -> _Draw:
-    if draw.until is Until.STEP:
-        return replace(draw, sampling=replace(draw.sampling, max_step_tokens=min(limit, draw.sampling.max_step_tokens)))
-    return replace(draw, sampling=replace(draw.sampling, max_tokens=min(limit, draw.sampling.max_tokens)))
-
-
-def _own_noise(draw: _Draw) -> Sampling:
-    return replace(draw.sampling, seed=row_key(draw.sampling.seed, draw.prefix.key, 0)[0] >> 34)
+        return StepScores.unscored(len(trajectory), f"{_SCORING_FAILED}: {error}", scale=model.scale)

@@ -79,6 +79,12 @@ class Climber:
         charge(Usage(policy_tokens=sum(len(end) - len(prefix) for end in made), policy_prefill=len(prefix), calls=1))
         return made
 
+    def price(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Usage:
+        """What `sample` charges: it knows no limits."""
+        del sampling, draw
+        left = max(1, int(prefix.problem.metadata.get("steps", 1)) - len(prefix))
+        return Usage(policy_tokens=n * (1 if until is Until.STEP else left), policy_prefill=len(prefix), calls=1)
+
     def value(self, prefix: Trajectory) -> float:
         """The exact chance of "yes" from here; 1 or 0 for a trajectory that has ended."""
         if prefix.ended:

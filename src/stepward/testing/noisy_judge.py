@@ -70,8 +70,7 @@ class NoisyJudge:
     async def score(self, trajectory: Trajectory) -> StepScores:
         """Shape [S], in [0, 1]; unscored where the environment has no truth or every draw abstains. Raises what the environment's oracle raises."""
         truth = self.environment.labels(trajectory, self.semantics)
-        n_words = len(trajectory.problem.prompt.split()) + len(trajectory.text.split())
-        usage = Usage(reward_tokens=self.k * n_words, reward_written=self.k * self.words_per_step * len(trajectory), calls=1)
+        usage = self.price(trajectory)
         charge(usage)
         verdicts = [self.verdicts(trajectory, step, good) for step, good in enumerate(truth.hard)]
         known = [row[~np.isnan(row)] for row in verdicts]
@@ -83,6 +82,11 @@ class NoisyJudge:
         source = {"model": self.fingerprint, "judge": "noisy", "k": self.k}
         votes = np.array([float(len(row)) for row in known], dtype=np.float64)
         return StepScores(values, tuple(reasons), self.scale, source=source, usage=usage, aspects={"votes": votes})
+
+    def price(self, trajectory: Trajectory) -> Usage:
+        """What `score` charges."""
+        n_words = len(trajectory.problem.prompt.split()) + len(trajectory.text.split())
+        return Usage(reward_tokens=self.k * n_words, reward_written=self.k * self.words_per_step * len(trajectory), calls=1)
 
     def verdicts(self, trajectory: Trajectory, step: int, good: bool | None) -> Floats:
         """The `k` verdicts on a step whose truth is `good`, shape [k]: 1 right, 0 wrong, NaN none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from stepward.core import Problem, Search, SearchResult, canonical_json
+from stepward.core import Node, Problem, Search, SearchResult, Step, Tree, canonical_json
 from stepward.testing.conformance import Check, expect, run_checks, shuffled
 
 
@@ -30,7 +30,7 @@ def check_search(search: Search, problems: Sequence[Problem]) -> list[str]:
 
     async def usage_is_metered() -> None:
         result = await search.search(problems[0])
-        written = sum(step.n_tokens or 0 for node in result.tree if node.parent is not None for step in node.trajectory.steps[len(node.parent.trajectory) :])
+        written = sum(step.n_tokens or 0 for node in result.tree for step in written_steps(result.tree, node))
         expect(result.usage.policy_tokens >= written > 0 or written == 0, f"the tree holds {written} written tokens, usage says {result.usage.policy_tokens}")
         expect(result.usage.calls > 0, "a search must report its calls")
 
@@ -57,3 +57,12 @@ def check_search(search: Search, problems: Sequence[Problem]) -> list[str]:
         "results survive being written": records_are_exact,
     }
     return run_checks(f"search {search.fingerprint}", checks)
+
+
+def written_steps(tree: Tree, node: Node) -> tuple[Step, ...]:
+    """The steps that were written for a node: those behind its parent's, and of a refinement those behind what it kept of its draft."""
+    if node.parent is None or (node.kind == "partial" and any(sibling.revises == node.index for sibling in node.parent.children)):
+        return ()  # a step that was broken off is part of the node that finished it
+    known = [node.parent.trajectory] if node.revises is None else [node.parent.trajectory, tree.nodes[node.revises].trajectory]
+    shared = max(sum(1 for mine, its in zip(node.trajectory.keys, other.keys, strict=False) if mine == its) - 1 for other in known)
+    return node.trajectory.steps[shared:]

@@ -11,6 +11,8 @@ from torch import Tensor
 from stepward.engine.reader.linear import linear
 from stepward.engine.reader.tiles import Tile
 
+_SMALL = 1 << 15  # scores of a tile and head, up to which all heads are computed together
+
 
 def attend(
     tiles: Sequence[Tile], queries: Tensor, keys: Tensor, values: Tensor, *, scale: float, softcap: float | None = None, sinks: Tensor | None = None
@@ -48,21 +50,36 @@ def _pick(states: Tensor, slots: Tensor | slice) -> Tensor:
 
 
 def _explicit(tile: Tile, queries: Tensor, keys: Tensor, values: Tensor, target: Tensor, *, scale: float, softcap: float | None, sinks: Tensor | None) -> None:
-    """One shared head after the other, because fp32 matrix products are fastest as `linear`; scores stay in the processor's cache."""
+    """Two products and a softmax: of all shared heads together where that is little work, else one after the other, as scores then stay in the processor's
+    cache and fp32 products are fastest as `linear`."""
     n_shared, grouped, n_rows, size = queries.shape
     compute = torch.promote_types(queries.dtype, torch.float32)
-    for head in range(n_shared):
-        scaled = torch.empty(grouped, n_rows, size, dtype=compute, device=queries.device)
-        torch.mul(queries[head].to(compute), scale, out=scaled)
-        scores = linear(scaled.view(grouped * n_rows, size), keys[head].to(compute))
+    small = grouped * n_rows * tile.n_keys <= _SMALL
+    product = _together if small else _alone
+    n_heads = n_shared if small else 1
+    for first in range(0, n_shared, n_heads):
+        heads = slice(first, first + n_heads)
+        scaled = torch.empty(n_heads, grouped, n_rows, size, dtype=compute, device=queries.device)
+        torch.mul(queries[heads].to(compute), scale, out=scaled)
+        scores = product(scaled.view(n_heads, grouped * n_rows, size), keys[heads].to(compute))
         if softcap is not None:
             scores = scores.div_(softcap).tanh_().mul_(softcap)
-        by_row = scores.view(grouped, n_rows, tile.n_keys)
+        by_row = scores.view(n_heads, grouped, n_rows, tile.n_keys)
         if tile.mask is not None:
-            by_row[:, :, tile.n_open :].add_(tile.mask)
+            by_row[..., tile.n_open :].add_(tile.mask)
         if sinks is None:
             weights = torch.softmax(scores, dim=-1)
         else:
-            sink = sinks.view(n_shared, grouped)[head][:, None, None].to(compute).expand(grouped, n_rows, 1)
-            weights = torch.softmax(torch.cat([by_row, sink], dim=-1), dim=-1)[..., :-1].reshape(grouped * n_rows, tile.n_keys)
-        target[head] = linear(weights, values[head].to(compute).t()).view(grouped, n_rows, -1)
+            sink = sinks.view(n_shared, grouped)[heads][:, :, None, None].to(compute).expand(n_heads, grouped, n_rows, 1)
+            weights = torch.softmax(torch.cat([by_row, sink], dim=-1), dim=-1)[..., :-1].reshape(n_heads, grouped * n_rows, tile.n_keys)
+        target[heads] = product(weights, values[heads].to(compute).transpose(1, 2)).view(n_heads, grouped, n_rows, -1)
+
+
+def _together(a: Tensor, b: Tensor) -> Tensor:
+    """a [H, N, K] times b [H, M, K] transposed. Nothing is made ready for a shape first, which costs `linear` more than a small product itself."""
+    return torch.bmm(a, b.transpose(1, 2))
+
+
+def _alone(a: Tensor, b: Tensor) -> Tensor:
+    """The same for H = 1."""
+    return linear(a[0], b[0])[None]

@@ -12,7 +12,8 @@ from string import Template
 
 from stepward.core import InputError
 from stepward.data.atomic import replacing
-from stepward.evaluation.report.sections import Cell, Plot, Provenance, Section, Table, Text, Viewer
+from stepward.evaluation.report.sections import Cell, Plot, Provenance, SearchTrees, Section, Table, Text, Viewer
+from stepward.evaluation.report.tree import trees_html
 from stepward.evaluation.report.viewer import script_json, viewer_data
 from stepward.evaluation.statistics import Estimate
 
@@ -45,7 +46,7 @@ def render_report(*, title: str, sections: Sequence[Section], summary: str = "")
     body, contents = [], []
     for number, section in enumerate(sections, start=1):
         if not isinstance(section, Section):
-            raise InputError(f"a report is made of Text, Table, Plot, Provenance and Viewer, got {type(section).__name__}")
+            raise InputError(f"a report is made of Text, Table, Plot, Provenance, Viewer and SearchTrees, got {type(section).__name__}")
         name = f"section-{number}"
         heading = f'<h2 id="{name}-title">{_text(section.title)}</h2>'
         body.append(f'<section id="{name}" aria-labelledby="{name}-title">\n{heading}\n{_section(section, name)}\n</section>')
@@ -92,6 +93,8 @@ def _section(section: Section, name: str) -> str:
     if isinstance(section, Provenance):
         return _provenance(section)
     caption = f"<p>{_text(section.caption)}</p>\n" if section.caption else ""
+    if isinstance(section, SearchTrees):
+        return caption + trees_html(section.results, name)
     data = script_json(viewer_data(section.solutions))
     return (
         f'{caption}<div class="viewer" data-source="{name}-data"><noscript><p>The viewer needs JavaScript.</p></noscript></div>\n'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,22 +11,20 @@ from numpy.typing import ArrayLike
 from stepward.core import InputError, StepScores
 from stepward.evaluation.best_of_n import USES_REWARD, CurvePoint, Curves, Method
 from stepward.evaluation.calibration import Calibration
+from stepward.evaluation.report.canvas import BLUE, GREEN, GREY, ORANGE, PINK, svg
 from stepward.evaluation.statistics import mean_estimate
 
-_INK = "#0f1e2d"  # stands for the page's text colour until the SVG is written
-_BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#2f83c5", "#dd7711", "#1a9e77", "#c76a9f", "#8a8f98"  # after Okabe and Ito, readable on white and black
 _LOOK: dict[Method, tuple[str, str, str, str]] = {
-    "oracle_pass": ("oracle pass@k (ceiling)", _GREY, "^", ":"),
-    "weighted": ("weighted best-of-k", _BLUE, "o", "-"),
-    "best_of": ("best-of-k", _GREEN, "s", "--"),
-    "majority": ("majority@k", _ORANGE, "D", "-."),
+    "oracle_pass": ("oracle pass@k (ceiling)", GREY, "^", ":"),
+    "weighted": ("weighted best-of-k", BLUE, "o", "-"),
+    "best_of": ("best-of-k", GREEN, "s", "--"),
+    "majority": ("majority@k", ORANGE, "D", "-."),
 }
-_Draw = Callable[[Any], None]
 
 
 def plot_curves(curves: Curves) -> str:
     """Accuracy with 95 % bands against mean policy tokens a problem, for majority, best-of, weighted and the oracle ceiling."""
-    return _draw(lambda axes: _curves(axes, curves, "policy tokens a problem (mean)", lambda point: point.policy_tokens))
+    return svg(lambda axes: _curves(axes, curves, "policy tokens a problem (mean)", lambda point: point.policy_tokens))
 
 
 def plot_curves_at_equal_compute(curves: Curves) -> str:
@@ -36,23 +33,23 @@ def plot_curves_at_equal_compute(curves: Curves) -> str:
     def cost(point: CurvePoint) -> float:
         return point.policy_tokens + curves.reward_cost * point.reward_tokens
 
-    return _draw(lambda axes: _curves(axes, curves, "policy and reward compute a problem, in policy tokens", cost))
+    return svg(lambda axes: _curves(axes, curves, "policy and reward compute a problem, in policy tokens", cost))
 
 
 def plot_reliability(calibration: Calibration) -> str:
     """Observed against predicted, one point a bin with its size, beside the diagonal of perfect calibration."""
 
     def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1.2, label="perfect")
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="perfect")
         sizes = np.array([row.n for row in calibration.bins], dtype=np.float64)
         x, y = [row.predicted for row in calibration.bins], [row.observed for row in calibration.bins]
-        axes.plot(x, y, color=_BLUE, linewidth=1.2)
-        axes.scatter(x, y, s=20 + 80 * sizes / sizes.max(initial=1.0), color=_BLUE, label=_bin_sizes(calibration))
+        axes.plot(x, y, color=BLUE, linewidth=1.2)
+        axes.scatter(x, y, s=20 + 80 * sizes / sizes.max(initial=1.0), color=BLUE, label=_bin_sizes(calibration))
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted", ylabel="observed")
         axes.set_title(f"ECE {calibration.ece:.3f}, Brier {calibration.brier.value:.3f}", fontsize=10, loc="left")
         axes.legend(loc="upper left", frameon=False)
 
-    return _draw(draw, size=(4.6, 4.2))
+    return svg(draw, size=(4.6, 4.2))
 
 
 def plot_scores_by_position(scores: Sequence[StepScores], first_errors: Sequence[int | None], *, max_position: int = 12) -> str:
@@ -73,7 +70,7 @@ def plot_scores_by_position(scores: Sequence[StepScores], first_errors: Sequence
             kinds[kind].setdefault(min(position, max_position - 1), []).append(float(value))
 
     def draw(axes: Any) -> None:
-        for offset, (kind, colour, marker) in zip((-0.12, 0.0, 0.12), zip(kinds, (_BLUE, _ORANGE, _GREY), "oDs", strict=True), strict=True):
+        for offset, (kind, colour, marker) in zip((-0.12, 0.0, 0.12), zip(kinds, (BLUE, ORANGE, GREY), "oDs", strict=True), strict=True):
             rows = sorted((position, mean_estimate(values, resamples=2000)) for position, values in kinds[kind].items() if len(values) >= 5)
             if not rows:
                 continue
@@ -88,7 +85,7 @@ def plot_scores_by_position(scores: Sequence[StepScores], first_errors: Sequence
         if axes.lines:
             axes.legend(frameon=False)
 
-    return _draw(draw)
+    return svg(draw)
 
 
 def plot_label_errors(errors: ArrayLike, *, bins: int = 41) -> str:
@@ -97,14 +94,14 @@ def plot_label_errors(errors: ArrayLike, *, bins: int = 41) -> str:
     known = values[~np.isnan(values)]
 
     def draw(axes: Any) -> None:
-        axes.hist(known, bins=np.linspace(-1.0, 1.0, bins + 1), color=_BLUE, alpha=0.75)
-        axes.axvline(0.0, color=_GREY, linestyle=":", linewidth=1.2, label="no error")
+        axes.hist(known, bins=np.linspace(-1.0, 1.0, bins + 1), color=BLUE, alpha=0.75)
+        axes.axvline(0.0, color=GREY, linestyle=":", linewidth=1.2, label="no error")
         if known.size:
-            axes.axvline(float(known.mean()), color=_ORANGE, linestyle="--", linewidth=1.5, label=f"mean {known.mean():+.4f}")
+            axes.axvline(float(known.mean()), color=ORANGE, linestyle="--", linewidth=1.5, label=f"mean {known.mean():+.4f}")
         axes.set(xlabel="label minus exact value", ylabel="steps", xlim=(-1, 1))
         axes.legend(frameon=False)
 
-    return _draw(draw)
+    return svg(draw)
 
 
 def _bin_sizes(calibration: Calibration) -> str:
@@ -114,8 +111,8 @@ def _bin_sizes(calibration: Calibration) -> str:
 
 def _curves(axes: Any, curves: Curves, label: str, cost: Callable[[CurvePoint], float]) -> None:
     single = curves.point("single", 1).estimate
-    axes.axhline(single.value, color=_PINK, linewidth=1.2, label="pass@1")
-    axes.axhspan(single.low, single.high, color=_PINK, alpha=0.10, linewidth=0)
+    axes.axhline(single.value, color=PINK, linewidth=1.2, label="pass@1")
+    axes.axhspan(single.low, single.high, color=PINK, alpha=0.10, linewidth=0)
     for method, (name, colour, marker, line) in _LOOK.items():
         points = [point for point in curves.points[method] if np.isfinite(point.estimate.value)]
         x = [cost(point) for point in points]
@@ -126,29 +123,3 @@ def _curves(axes: Any, curves: Curves, label: str, cost: Callable[[CurvePoint], 
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set(xlabel=label, ylabel="correct")
     axes.legend(frameon=False, fontsize=9, loc="best")
-
-
-def _draw(draw: _Draw, size: tuple[float, float] = (6.8, 4.2)) -> str:
-    """Run the drawing on fresh axes, without pyplot's global state, and return the SVG without dates and random ids."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    style = {
-        "svg.hashsalt": "stepward",
-        "svg.fonttype": "none",
-        "font.family": ["sans-serif"],
-        "font.size": 10,
-        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor", "legend.labelcolor"), _INK),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with rc_context(style):
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        axes.grid(color=_GREY, alpha=0.25, linewidth=0.6)
-        axes.set_axisbelow(True)
-        draw(axes)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")

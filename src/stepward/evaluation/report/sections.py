@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stepward.core import CountMismatch, InputError, StepLabels, StepScores, Trajectory, Usage
+from stepward.core import CountMismatch, InputError, SearchResult, StepLabels, StepScores, Trajectory, Usage
 from stepward.evaluation.statistics import Estimate
 
 Cell = str | int | float | bool | Estimate | None
@@ -84,4 +84,13 @@ class Viewer:
     caption: str = ""
 
 
-Section = Text | Table | Plot | Provenance | Viewer
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchTrees:
+    """Searches with their trees: every node with its text, score, visits and why it was dropped, open along the chosen path."""
+
+    title: str
+    results: Sequence[SearchResult]
+    caption: str = ""
+
+
+Section = Text | Table | Plot | Provenance | Viewer | SearchTrees

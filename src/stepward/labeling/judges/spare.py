@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -61,7 +62,7 @@ class Spare(JudgeLabeler):
             at = aligned(words, len(reference))
             sheet.note(step, reference_steps=None if at is None else list(at))
         if outcome is not None and outcome.value is not None:
-            found[-1] = replace(found[-1], value=outcome.value, good=outcome.correct, reason=None, confidence=1.0)
+            found[-1] = replace(found[-1], value=outcome.value, good=outcome.correct, reason=None, confidence=math.nan)  # an outcome is no proof about one step
         sheet.write(found, self.semantics)
 
     async def _outcome(self, trajectory: Trajectory) -> Outcome | None:

@@ -89,12 +89,12 @@ class RowCache(Cache):  # type: ignore[misc]
     def get_mask_sizes(self, *_: Any) -> tuple[int, int]:
         return self._visible, 0
 
-    def read(self, row: int, length: int) -> LayerStates:
-        """A copy of the row's first `length` positions."""
-        return [(keys[row, :, :length].clone(), values[row, :, :length].clone()) for keys, values in zip(self.keys, self.values, strict=True)]
+    def read(self, row: int, start: int, end: int) -> LayerStates:
+        """A copy of the row's positions start..end-1."""
+        return [(keys[row, :, start:end].clone(), values[row, :, start:end].clone()) for keys, values in zip(self.keys, self.values, strict=True)]
 
-    def write(self, rows: Sequence[int], states: LayerStates, length: int) -> None:
-        """Copy the first `length` positions of `states` into every one of `rows`."""
+    def write(self, rows: Sequence[int], states: LayerStates, length: int, *, start: int = 0) -> None:
+        """Copy the first `length` positions of `states` into every one of `rows`, at `start`."""
         if not length:
             return
         first, n = rows[0], len(rows)
@@ -104,8 +104,9 @@ class RowCache(Cache):  # type: ignore[misc]
             self.keys.append(like_keys.new_zeros(self._capacity[0], like_keys.shape[0], self._capacity[1], like_keys.shape[2]))
             self.values.append(like_values.new_zeros(self._capacity[0], like_values.shape[0], self._capacity[1], like_values.shape[2]))
         for layer, (keys, values) in enumerate(states):
-            self.keys[layer][run, :, :length] = keys[None, :, :length]
-            self.values[layer][run, :, :length] = values[None, :, :length]
+            self.keys[layer][run, :, start : start + length] = keys[None, :, :length]
+            self.values[layer][run, :, start : start + length] = values[None, :, :length]
+
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a row over another."""

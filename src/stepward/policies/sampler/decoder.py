@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepward.policies.sampler.cache import LayerStates, RowCache
-from stepward.policies.sampler.prefixes import PrefixStore
+from stepward.policies.sampler.prefixes import Piece, Pieces, PrefixStore, Segment
 
 Ids = tuple[int, ...]
 Group = tuple[int, ...]
@@ -20,8 +20,8 @@ Group = tuple[int, ...]
 class Decoder(Protocol):
     """Slots 0, 1, ... each hold one sequence of token ids."""
 
-    def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> None:
-        """Fill slots with sequences; equal and overlapping ones are computed once."""
+    def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> list[int]:
+        """Fill slots with sequences; equal and overlapping ones are computed once. How many tokens went through the model for each of them."""
 
     def step(self, tokens: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
         """Feed tokens[b] at positions[b] of slot b, for slots 0..B-1; logits of what follows, float32 [B, V]."""
@@ -49,7 +49,7 @@ class CachedDecoder:
         self._store = PrefixStore(prefix_bytes)
         self._prefill_tokens = prefill_tokens
 
-    def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> None:
+    def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> list[int]:
         wanted: dict[tuple[Group, Ids], list[int]] = {}
         for slot, sequence in zip(slots, sequences, strict=True):
             wanted.setdefault(sequence, []).append(slot)
@@ -58,8 +58,9 @@ class CachedDecoder:
         first: dict[Group, tuple[Group, Ids]] = {}
         for sequence in todo:  # the longest of each group goes first: the others mostly start like it
             first.setdefault(sequence[0], sequence)
-        self._fill([sequence for sequence in todo if first[sequence[0]] is sequence], wanted)
-        self._fill([sequence for sequence in todo if first[sequence[0]] is not sequence], wanted)
+        computed = self._fill([sequence for sequence in todo if first[sequence[0]] is sequence], wanted)
+        computed |= self._fill([sequence for sequence in todo if first[sequence[0]] is not sequence], wanted)
+        return [computed.pop(sequence, 0) for sequence in sequences]
 
     def step(self, tokens: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
         visible = int(positions.max()) + 1
@@ -73,21 +74,34 @@ class CachedDecoder:
         self._rows.move(source, target, length)
 
     def keep(self, slot: int, group: Group, ids: Ids) -> None:
-        if ids and self._store.find(group, ids)[1] < len(ids):
-            self._store.put(group, ids, self._rows.read(slot, len(ids)))
+        pieces, known = self._store.find(group, ids)
+        if known < len(ids):
+            self._remember(group, ids, pieces, self._read(slot, known, len(ids)), known)
 
-    def _place(self, slots: Sequence[int], states: LayerStates, length: int) -> None:
+    def _read(self, slot: int, start: int, end: int) -> LayerStates:
+        """A copy of a slot's states at positions start..end-1."""
+        return self._rows.read(slot, start, end)
+
+    def _place(self, slots: Sequence[int], pieces: Pieces) -> None:
         """Let slots hold a computed sequence."""
-        self._rows.write(slots, states, length)
+        write_pieces(self._rows, slots, pieces)
 
-    def _fill(self, todo: list[tuple[Group, Ids]], slots: dict[tuple[Group, Ids], list[int]]) -> None:
+    def _remember(self, group: Group, ids: Ids, pieces: Pieces, states: LayerStates, known: int) -> Pieces:
+        """Keep a sequence that goes on with `states` behind the `known` tokens in `pieces`."""
+        whole = (*pieces, Piece(Segment(states), len(ids) - known))
+        self._store.put(group, ids, whole)
+        return whole
+
+    def _fill(self, todo: list[tuple[Group, Ids]], slots: dict[tuple[Group, Ids], list[int]]) -> dict[tuple[Group, Ids], int]:
+        """Find or compute sequences; how many tokens were computed of each that was not known whole."""
         missing = []
         for group, ids in todo:
-            states, known = self._store.find(group, ids)
-            if states is not None and known == len(ids):
-                self._place(slots[group, ids], states, known)
+            pieces, known = self._store.find(group, ids)
+            if known == len(ids):
+                self._place(slots[group, ids], pieces)
             else:
-                missing.append(((group, ids), states, known))
+                missing.append(((group, ids), pieces, known))
+        computed = {sequence: len(sequence[1]) - known for sequence, _, known in missing}
         missing.sort(key=lambda item: len(item[0][1]) - item[2])
         while missing:
             widest, n = 0, 0
@@ -98,25 +112,31 @@ class CachedDecoder:
                 n += 1
             self._prefill(missing[:n], slots)
             del missing[:n]
+        return computed
 
-    def _prefill(self, batch: list[tuple[tuple[Group, Ids], Any, int]], slots: dict[tuple[Group, Ids], list[int]]) -> None:
+    def _prefill(self, batch: list[tuple[tuple[Group, Ids], Pieces, int]], slots: dict[tuple[Group, Ids], list[int]]) -> None:
         n_new = max(len(ids) - known for (_, ids), _, known in batch)
         starts = [known for _, _, known in batch]
         visible = max(starts) + n_new
         scratch = RowCache()
         scratch.reserve(len(batch), visible)
         tokens = np.zeros((len(batch), n_new), dtype=np.int64)
-        for row, ((_, ids), states, known) in enumerate(batch):
+        for row, ((_, ids), pieces, known) in enumerate(batch):
             tokens[row, : len(ids) - known] = ids[known:]  # what is padded lies beyond the row's length and is never read
-            if states is not None:
-                scratch.write([row], states, known)
+            write_pieces(scratch, [row], pieces)
         positions = torch.tensor(starts, device=self._device)[:, None] + torch.arange(n_new, device=self._device)
         scratch.begin(positions, visible, start=starts[0] if len(set(starts)) == 1 else None)
         self._forward(torch.from_numpy(tokens).to(self._device), positions, visible, scratch)
-        for row, ((group, ids), _, _) in enumerate(batch):
-            states = scratch.read(row, len(ids))
-            self._place(slots[group, ids], states, len(ids))
-            self._store.put(group, ids, states)
+        for row, ((group, ids), pieces, known) in enumerate(batch):
+            self._place(slots[group, ids], self._remember(group, ids, pieces, scratch.read(row, known, len(ids)), known))
+
+
+def write_pieces(cache: RowCache, rows: Sequence[int], pieces: Pieces) -> None:
+    """Copy the states of a sequence into every one of `rows`."""
+    start = 0
+    for segment, length in pieces:
+        cache.write(rows, segment.states, length, start=start)
+        start += length
 
 
 def additive_mask(positions: Tensor, visible: int, dtype: torch.dtype, window: int | None = None) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from stepward.engine.reader.linear import linear, linear_add
+from stepward.policies.sampler.blocks import Blocks
 from stepward.policies.sampler.cache import RowCache
 from stepward.policies.sampler.decoder import additive_mask
 
@@ -63,6 +65,10 @@ class LeanPass:
         self._rotary = body.rotary_emb
         self._cos = self._sin = torch.zeros(0)
 
+    def new_blocks(self, device: torch.device) -> Blocks:
+        """Blocks for states of this model's shape."""
+        return Blocks(layers=len(self._layers), heads=self._n_shared, size=self._size, dtype=self._embedding.dtype, device=device)
+
     def __call__(self, ids: Tensor, positions: Tensor, visible: int, cache: RowCache) -> Tensor:
         """The pass over a RowCache, as `CachedDecoder` wants it."""
         mask = additive_mask(positions, visible, self._embedding.dtype)
@@ -84,20 +90,24 @@ class LeanPass:
         n_heads, n_shared, size = self._n_heads, self._n_shared, self._size
         half = size // 2
         for index, layer in enumerate(self._layers):
-            h = functional.rms_norm(x, layer.norm_in.shape, layer.norm_in, self._eps)
-            qkv = functional.linear(h, layer.qkv, layer.qkv_bias).view(n_rows, n_new, n_heads + 2 * n_shared, size).transpose(1, 2)
+            h = self._normed(x, layer.norm_in)
+            qkv = linear(h, layer.qkv, layer.qkv_bias).view(n_rows, n_new, n_heads + 2 * n_shared, size).transpose(1, 2)
             turning = qkv[:, : n_heads + n_shared]
             turned = turning * cos
             turned[..., :half] -= turning[..., half:] * sin[..., :half]
             turned[..., half:] += turning[..., :half] * sin[..., half:]
             attended = attend(index, turned[:, :n_heads], turned[:, n_heads:], qkv[:, n_heads + n_shared :])
             attended = attended.transpose(1, 2).reshape(n_rows, n_new, n_heads * size)
-            x = x + functional.linear(attended, layer.out, layer.out_bias)
-            h = functional.rms_norm(x, layer.norm_mid.shape, layer.norm_mid, self._eps)
-            gate, up = functional.linear(h, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
-            x = x + functional.linear(functional.silu(gate) * up, layer.down, layer.down_bias)
-        last = functional.rms_norm(x[:, -1], self._norm.shape, self._norm, self._eps)
-        return functional.linear(last, self._head, self._head_bias).float()
+            x = linear_add(attended, layer.out, layer.out_bias, x)
+            gate, up = linear(self._normed(x, layer.norm_mid), layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
+            x = linear_add(functional.silu(gate).mul_(up), layer.down, layer.down_bias, x)
+        return linear(self._normed(x[:, -1], self._norm), self._head, self._head_bias).float()
+
+    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            return functional.rms_norm(x, weight.shape, weight, self._eps)
+        inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(self._eps).rsqrt_()  # passes over x less often
+        return torch.mul(x, inverse).mul_(weight)
 
     def _make_tables(self, length: int, like: Tensor) -> None:
         cos, sin = self._rotary(like, torch.arange(length, device=like.device)[None])

@@ -89,14 +89,16 @@ class Pool:
                 continue
             slot = len(self._rows)
             self._rows.append(row)
-            self._feed[slot], self._length[slot], self._written[slot] = request.ids[-1], len(request.ids) - 1, 0
+            self._feed[slot], self._length[slot], self._written[slot] = request.known[-1], len(request.known) - 1, len(request.begun)
             self._stop_at[slot] = row.stop_at
             self._noise[slot] = row_key(request.sampling.seed, request.key, request.draw + row.index)
             sampling = request.sampling
             self._temperature[slot], self._top_p[slot], self._top_k[slot] = sampling.temperature, sampling.top_p, sampling.top_k
         if len(self._rows) > first:
-            sequences = [(row.request.prompt, row.request.ids[:-1]) for row in self._rows[first:]]
-            self._decoder.load(range(first, len(self._rows)), sequences)
+            sequences = [(row.request.prompt, row.request.known[:-1]) for row in self._rows[first:]]
+            computed = self._decoder.load(range(first, len(self._rows)), sequences)
+            for row, n_prefilled in zip(self._rows[first:], computed, strict=True):
+                row.n_prefilled = n_prefilled
 
     def _ends(self, slot: int) -> bool:
         """Look at a row after its last token: close steps, and say whether the row has ended."""
@@ -133,8 +135,16 @@ class Pool:
     def _finish(self, slot: int, *, finished: bool, truncated: bool) -> bool:
         row = self._rows[slot]
         request = row.request
-        row.draws[row.index] = Draw(steps=tuple(row.steps), finished=finished, truncated=truncated, tokens=tuple(row.tokens))
-        if request.until is Until.STEP and not finished and not truncated:  # likely to be continued
+        row.draws[row.index] = Draw(
+            steps=tuple(row.steps),
+            finished=finished,
+            truncated=truncated,
+            tokens=tuple(row.tokens),
+            logprobs=tuple(row.logprobs),
+            n_prefilled=row.n_prefilled,
+        )
+        broken_off = truncated and len(row.tokens) < row.limit
+        if request.until is Until.STEP and not finished and (broken_off or not truncated):  # likely to be continued
             self._decoder.keep(slot, request.prompt, (*request.ids, *row.tokens[:-1]))
         if all(draw is not None for draw in row.draws) and request.future.set_running_or_notify_cancel():
             request.future.set_result([draw for draw in row.draws if draw is not None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,28 @@ from numpy.typing import NDArray
 from stepward.policies.sampler.cache import LayerStates
 
 
-class _Entry:
-    def __init__(self, ids: NDArray[np.int64], states: LayerStates) -> None:
-        self.ids, self.states = ids, states
+class Segment:
+    """States of some neighbouring positions; the sequences of a tree share those of their common steps."""
+
+    def __init__(self, states: LayerStates) -> None:
+        self.states = states
         self.n_bytes = sum(tensor.nbytes for pair in states for tensor in pair)
+        self.n_users = 0
+
+
+class Piece(NamedTuple):
+    """The first `length` positions of a segment."""
+
+    segment: Segment
+    length: int
+
+
+Pieces = tuple[Piece, ...]
+
+
+class _Entry(NamedTuple):
+    ids: NDArray[np.int64]
+    pieces: Pieces
 
 
 class PrefixStore:
@@ -27,8 +46,8 @@ class PrefixStore:
         self._order: OrderedDict[int, tuple[int, ...]] = OrderedDict()
         self._next = 0
 
-    def find(self, group: tuple[int, ...], ids: Sequence[int]) -> tuple[LayerStates | None, int]:
-        """The states of a stored sequence with the longest common start, and the length of that start."""
+    def find(self, group: tuple[int, ...], ids: Sequence[int]) -> tuple[Pieces, int]:
+        """The states of the longest start of `ids` that is stored, in order, and the length of that start."""
         wanted = np.asarray(ids, dtype=np.int64)
         best, length, chosen = None, 0, -1
         for number, entry in self._groups.get(group, {}).items():
@@ -40,29 +59,47 @@ class PrefixStore:
             if common > length:
                 best, length, chosen = entry, common, number
         if best is None:
-            return None, 0
+            return (), 0
         self._order.move_to_end(chosen)
-        return best.states, length
+        return _start_of(best.pieces, length), length
 
-    def put(self, group: tuple[int, ...], ids: Sequence[int], states: LayerStates) -> None:
+    def put(self, group: tuple[int, ...], ids: Sequence[int], pieces: Pieces) -> None:
         """Keep the states of `ids`; drop what was not used for longest when over the limit. Sequences that `ids` continues are replaced by it."""
-        entry = _Entry(np.asarray(ids, dtype=np.int64), states)
-        if entry.n_bytes > self.max_bytes:
+        entry = _Entry(np.asarray(ids, dtype=np.int64), pieces)
+        if sum(piece.segment.n_bytes for piece in pieces) > self.max_bytes:
             return
         siblings = self._groups.setdefault(group, OrderedDict())
-        for number, other in list(siblings.items()):
-            if len(other.ids) <= len(entry.ids) and np.array_equal(other.ids, entry.ids[: len(other.ids)]):
-                self._drop(number)
-        self._groups.setdefault(group, siblings)[self._next] = entry
+        replaced = [
+            number for number, other in siblings.items() if len(other.ids) <= len(entry.ids) and np.array_equal(other.ids, entry.ids[: len(other.ids)])
+        ]
+        siblings[self._next] = entry
         self._order[self._next] = group
         self._next += 1
-        self.n_bytes += entry.n_bytes
+        for piece in pieces:
+            self.n_bytes += piece.segment.n_bytes if not piece.segment.n_users else 0
+            piece.segment.n_users += 1
+        for number in replaced:
+            self._drop(number)
         while self.n_bytes > self.max_bytes:
             self._drop(next(iter(self._order)))
 
     def _drop(self, number: int) -> None:
         group = self._order.pop(number)
         siblings = self._groups[group]
-        self.n_bytes -= siblings.pop(number).n_bytes
+        for piece in siblings.pop(number).pieces:
+            piece.segment.n_users -= 1
+            self.n_bytes -= piece.segment.n_bytes if not piece.segment.n_users else 0
         if not siblings:
             del self._groups[group]
+
+
+def _start_of(pieces: Pieces, length: int) -> Pieces:
+    """The pieces that hold the first `length` positions."""
+    start: list[Piece] = []
+    for piece in pieces:
+        n = min(piece.length, length)
+        if not n:
+            break
+        start.append(Piece(piece.segment, n))
+        length -= n
+    return tuple(start)

@@ -20,9 +20,10 @@ class RecomputeDecoder:
         self._model, self._device = model, device
         self._slots: dict[int, list[int]] = {}
 
-    def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> None:
+    def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> list[int]:
         for slot, (_, ids) in zip(slots, sequences, strict=True):
             self._slots[slot] = list(ids)
+        return [len(ids) for _, ids in sequences]
 
     def step(self, tokens: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
         rows = []

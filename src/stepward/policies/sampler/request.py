@@ -12,7 +12,10 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """`n` draws that continue `ids` (prompt and solution so far). `key` names the prefix in the noise; `n_steps` and `n_tokens` are what it has already."""
+    """`n` draws that continue `ids` (prompt and solution so far). `key` names the prefix in the noise; `n_steps` and `n_tokens` are what it has already.
+
+    `begun`: the first tokens of the one draw, written by an earlier request that broke it off; it goes on behind them with the noise of its place.
+    """
 
     prompt: Ids
     ids: Ids
@@ -24,7 +27,14 @@ class Request:
     until: Until
     sampling: Sampling
     max_length: int  # of the whole sequence, in tokens
+    begun: Ids = ()
+    begun_logprobs: tuple[float, ...] = ()
     future: Future[list[Draw]] = field(default_factory=Future)
+
+    @property
+    def known(self) -> Ids:
+        """All tokens that are there before the first new one."""
+        return self.ids + self.begun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,8 @@ class Draw:
     finished: bool
     truncated: bool
     tokens: Ids
+    logprobs: tuple[float, ...]  # natural-log probability of each token
+    n_prefilled: int  # known tokens that went through the model for this draw: they were neither remembered nor computed for another draw
 
     @property
     def n_tokens(self) -> int:
@@ -55,16 +67,17 @@ class Draw:
 class Row:
     """One draw while it is being written."""
 
-    __slots__ = ("carry", "clean", "draws", "index", "logprobs", "request", "start", "steps", "tokens")
+    __slots__ = ("carry", "clean", "draws", "index", "logprobs", "n_prefilled", "request", "start", "steps", "tokens")
 
     def __init__(self, request: Request, index: int, draws: list[Draw | None]) -> None:
         self.request, self.index, self.draws = request, index, draws
-        self.tokens: list[int] = []
-        self.logprobs: list[float] = []
+        self.tokens: list[int] = list(request.begun)
+        self.logprobs: list[float] = list(request.begun_logprobs)
         self.steps: list[WrittenStep] = []
         self.start = 0  # first token of the step that is open
         self.carry = ""  # text of the open step that came with the last token of the step before it
         self.clean = True  # whether the open step starts at a token's border
+        self.n_prefilled = 0
 
     @property
     def limit(self) -> int:

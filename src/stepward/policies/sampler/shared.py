@@ -14,60 +14,59 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepward.policies.sampler.cache import LayerStates, RowCache
-from stepward.policies.sampler.decoder import CachedDecoder, Group, Ids
+from stepward.policies.sampler.decoder import CachedDecoder, Group, Ids, write_pieces
 from stepward.policies.sampler.lean import LeanPass
+from stepward.policies.sampler.prefixes import Pieces
 
 _ROWS_A_CHUNK = 16  # rows of one prefix that go into one matrix product
 
 
 class SharedDecoder(CachedDecoder):
-    """Prefixes in one RowCache (a row of it each, counted by how many slots use it), what slots wrote since in another."""
+    """Prefixes in a RowCache (a row of it each, counted by how many slots use it), what slots wrote since in blocks."""
 
     def __init__(self, forward: LeanPass, *, device: torch.device, prefix_bytes: int = 1 << 28, prefill_tokens: int = 4096) -> None:
         super().__init__(forward, device=device, prefix_bytes=prefix_bytes, prefill_tokens=prefill_tokens)
         self._lean = forward
         self._prefixes = RowCache()
+        self._own = forward.new_blocks(device)
         self._lengths: list[int] = []  # of prefixes
         self._users: list[set[int]] = []  # slots of each prefix
         self._prefix_of: dict[int, int] = {}
         self._layout: _Layout | None = None
 
-    def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> None:
+    def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> list[int]:
         for slot in slots:
             self._leave(slot)
         self._leave_above(min(slots))
         empty = [slot for slot, (_, ids) in zip(slots, sequences, strict=True) if not ids]
-        super().load(slots, [(group, ids) for group, ids in sequences])
+        computed = super().load(slots, sequences)
         if empty:
-            self._place(empty, [], 0)
+            self._place(empty, ())
+        return computed
 
     def step(self, tokens: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
         n_rows = len(tokens)
         self._leave_above(n_rows)
         if self._layout is None or self._layout.n_rows != n_rows:
             self._layout = _Layout(n_rows, self._users, self._lengths, self._device)
-        layout, rows = self._layout, self._rows
-        written = torch.from_numpy(positions).to(self._device) - layout.starts
-        n_written = int(written.max()) + 1
-        rows.reserve(n_rows, n_written)
-        rows.begin(written[:, None], n_written)
-        unwritten = torch.arange(n_written, device=self._device) > written[:, None, None, None]
+        layout = self._layout
+        own, prefixes = self._own, self._prefixes
+        own.begin(positions - layout.starts)
         n_prefixes, longest = len(self._lengths), max(self._lengths)
 
         def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            own_keys, own_values = rows.update(keys, values, layer)
+            own.write(layer, keys, values)
             n_heads, n_shared, size = queries.shape[1], keys.shape[1], queries.shape[3]
             grouped = (queries[:, :, 0] * size**-0.5).view(n_rows, n_shared, n_heads // n_shared, size)
-            own = (grouped @ own_keys.transpose(2, 3)).masked_fill_(unwritten, -torch.inf)
+            scores = own.scores(layer, grouped)
             if not longest:
-                alone: Tensor = own.softmax(-1) @ own_values
-                return alone.view(n_rows, n_heads, 1, size)
-            prefix_keys = layout.of_chunks(self._prefixes.keys[layer][:n_prefixes, :, :longest])
-            prefix_values = layout.of_chunks(self._prefixes.values[layer][:n_prefixes, :, :longest])
+                return own.mix(layer, scores.softmax(-1)).view(n_rows, n_heads, 1, size)
+            prefix_keys = layout.of_chunks(prefixes.keys[layer][:n_prefixes, :, :longest])
+            prefix_values = layout.of_chunks(prefixes.values[layer][:n_prefixes, :, :longest])
             shared = layout.to_rows(layout.to_chunks(grouped) @ prefix_keys.transpose(2, 3), n_heads // n_shared)
-            chances = torch.cat([shared.masked_fill_(layout.beyond, -torch.inf), own], dim=-1).softmax(-1)
+            chances = torch.cat([shared.masked_fill_(layout.beyond, -torch.inf), scores], dim=-1).softmax(-1)
             read: Tensor = layout.to_rows(layout.to_chunks(chances[..., :longest]) @ prefix_values, n_heads // n_shared)
-            read += chances[..., longest:] @ own_values
+            read += own.mix(layer, chances[..., longest:])
             return read.view(n_rows, n_heads, 1, size)
 
         ids, at = torch.from_numpy(tokens).to(self._device)[:, None], torch.from_numpy(positions).to(self._device)[:, None]
@@ -78,25 +77,23 @@ class SharedDecoder(CachedDecoder):
         self._leave(target)
         prefix = self._prefix_of[source]  # leaving may have moved it
         self._join(target, prefix)
-        self._rows.move(source, target, length - self._lengths[prefix])
+        self._own.rename(source, target)
 
-    def keep(self, slot: int, group: Group, ids: Ids) -> None:
-        if not ids or self._store.find(group, ids)[1] == len(ids):
-            return
+    def _read(self, slot: int, start: int, end: int) -> LayerStates:
         prefix = self._prefix_of[slot]
-        start = self._lengths[prefix]
-        own = self._rows.read(slot, len(ids) - start)
-        if start:
-            before = self._prefixes.read(prefix, start)
-            own = [(torch.cat([k, own_k], 1), torch.cat([v, own_v], 1)) for (k, v), (own_k, own_v) in zip(before, own, strict=True)]
-        self._store.put(group, ids, own)
+        border = self._lengths[prefix]
+        own = self._own.read(slot, max(0, start - border), end - border)
+        if start >= border:
+            return own
+        before = self._prefixes.read(prefix, start, border)
+        return [(torch.cat([k, own_k], 1), torch.cat([v, own_v], 1)) for (k, v), (own_k, own_v) in zip(before, own, strict=True)]
 
-    def _place(self, slots: Sequence[int], states: LayerStates, length: int) -> None:
-        prefix = len(self._lengths)
+    def _place(self, slots: Sequence[int], pieces: Pieces) -> None:
+        prefix, length = len(self._lengths), sum(piece.length for piece in pieces)
         self._lengths.append(length)
         self._users.append(set())
         self._prefixes.reserve(prefix + 1, length)
-        self._prefixes.write([prefix], states, length)
+        write_pieces(self._prefixes, [prefix], pieces)
         for slot in slots:
             self._join(slot, prefix)
 
@@ -110,6 +107,7 @@ class SharedDecoder(CachedDecoder):
         prefix = self._prefix_of.pop(slot, None)
         if prefix is None:
             return
+        self._own.free(slot)
         self._layout = None
         self._users[prefix].discard(slot)
         if self._users[prefix]:
@@ -143,8 +141,8 @@ class _Layout:
             chunk[members], place[members], starts[members] = number, np.arange(len(members)), lengths[prefix]
         self._rows, self._at = torch.from_numpy(rows).to(device), torch.from_numpy(chunk * widest + place).to(device)
         self._prefix = None if len(chunks) == len(users) else torch.tensor([prefix for prefix, _ in chunks], device=device)
-        self.starts = torch.from_numpy(starts).to(device)
-        self.beyond = torch.arange(max(lengths), device=device) >= self.starts[:, None, None, None]
+        self.starts = starts
+        self.beyond = torch.from_numpy(np.arange(max(lengths)) >= starts[:, None]).to(device)[:, None, None]
 
     def of_chunks(self, states: Tensor) -> Tensor:
         """Prefix states of every chunk: a view, unless a prefix has several chunks."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from stepward.core.errors import InputError
+from stepward.core.price import room
 from stepward.core.problem import Problem
 from stepward.core.protocols import DEFAULT_SAMPLING
 from stepward.core.sampling import Sampling, Until
@@ -122,6 +123,13 @@ class ScriptedPolicy(ABC, Generic[S, M, D]):
         written = sum(step.n_tokens or 0 for trajectory in made for step in trajectory.steps[len(prefix) :])
         charge(Usage(policy_tokens=written, policy_prefill=desk.prompt_words + n_before, calls=1))
         return made
+
+    def price(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Usage:
+        """The most that `sample` charges: all the words that the limits leave room for."""
+        del draw
+        n_before = sum(_n_tokens(step) for step in prefix.steps)
+        written = n * room(prefix, n_before, until=until, sampling=sampling)
+        return Usage(policy_tokens=written, policy_prefill=len(words(prefix.problem.prompt)) + n_before, calls=1)
 
     def value(self, prefix: Trajectory) -> float:
         """P(correct final answer | prefix) under this solver; the outcome itself for a finished prefix, NaN for one cut off without an answer."""

@@ -16,7 +16,7 @@ from stepward.rewards.verifiers.verdict import State, Verdict
 from stepward.rewards.verifiers.verifier import StepContext
 
 NAME = "algebra"
-VERSION = 1
+VERSION = 2  # 2: denials, double factorials and roots of negative numbers are left alone
 MAX_ALONE = 8  # questions of a step that are asked one by one
 _LIMITS = Limits(time_limit_s=4.0, memory_limit_mb=1024)
 _STATES = {"true": State.SUPPORTED, "false": State.REFUTED, "unknown": State.ABSTAIN}

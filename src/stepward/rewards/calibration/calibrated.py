@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, get_args
 
-from stepward.core import Granularity, InputError, RewardModel, Scale, StepScores, Trajectory, content_hash
+from stepward.core import Granularity, InputError, RewardModel, Scale, StepScores, Trajectory, Usage, content_hash, price_of_score
 from stepward.rewards.calibration.record import Calibration
 
 OtherModel = Literal["refuse", "allow"]
@@ -55,3 +55,7 @@ class Calibrated:
             source={"model": self.fingerprint, "members": [self.model.fingerprint], "calibration": self.calibration.fingerprint},
             aspects={**scores.aspects, "uncalibrated": scores.values, **self.calibration.bounds(scores.values)},
         )
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """The model's."""
+        return price_of_score(self.model, trajectory)

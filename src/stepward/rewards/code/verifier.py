@@ -17,7 +17,7 @@ from stepward.rewards.code.session import LIMITS, Block, Error, run_blocks
 from stepward.rewards.verifiers.verdict import State, Verdict
 from stepward.rewards.verifiers.verifier import StepContext
 
-VERSION = 1
+VERSION = 2  # 2: the tester imports nothing from the folder of the program
 _FRAGMENTS = ("unexpected indent", "expected an indented block", "outside function", "outside loop", "not properly in loop", "Missing parentheses")
 _EXPECTED_TO_FAIL = re.compile(r"\b(?:fails?|wrong|raises?|error|buggy|incorrect)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?\d+\.(\d+)")

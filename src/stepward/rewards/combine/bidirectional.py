@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from stepward.core import Granularity, InputError, RewardModel, Scale, StepScores, Trajectory
+from stepward.core import Granularity, InputError, RewardModel, Scale, StepScores, Trajectory, Usage
 from stepward.rewards.combine.fuse import fuse
 from stepward.rewards.combine.members import (
     Missing,
     check_missing,
     check_same_scale,
     name_of,
+    price_of,
     rationales_of,
     scored,
     source_of,
@@ -82,3 +83,7 @@ class Bidirectional:
             usage=usage_of(members),
             aspects={"forward": forward.values, "backward": backward.values},
         )
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """The sum of both directions' prices."""
+        return price_of([(self.models[0], trajectory), (self.models[1], reverse(trajectory))])

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stepward.core import ABSTAINED, Granularity, InputError, RewardModel, Scale, StepScores, Trajectory
-from stepward.rewards.combine.members import Missing, blocking_reason, check_missing, check_on_scale, joined, name_of, scores_of, source_of, usage_of
+from stepward.core import ABSTAINED, Granularity, InputError, RewardModel, Scale, StepScores, Trajectory, Usage
+from stepward.rewards.combine.members import Missing, blocking_reason, check_missing, check_on_scale, joined, name_of, price_of, scores_of, source_of, usage_of
 
 
 class Capped:
@@ -83,3 +83,7 @@ class Capped:
             usage=usage_of([given, checked]),
             aspects={**given.aspects, "uncapped": given.values},
         )
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """The sum of the members' prices."""
+        return price_of([(self.model, trajectory), (self.verifier, trajectory)])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stepward.core import Granularity, InputError, RewardModel, Scale, StepScores, Trajectory
+from stepward.core import Granularity, InputError, RewardModel, Scale, StepScores, Trajectory, Usage
 from stepward.rewards.combine.fuse import Rule, check_rule, fuse
 from stepward.rewards.combine.members import (
     Missing,
@@ -14,6 +14,7 @@ from stepward.rewards.combine.members import (
     check_on_scale,
     check_same_scale,
     name_of,
+    price_of,
     rationales_of,
     scores_of,
     source_of,
@@ -83,3 +84,7 @@ class Ensemble:
             usage=usage_of(members),
             aspects={"std": std},
         )
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """The sum of the members' prices."""
+        return price_of((model, trajectory) for model in self.models)

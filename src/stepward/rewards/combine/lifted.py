@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from stepward.core import Granularity, InputError, RewardModel, Scale, StepScores, Trajectory, Usage
-from stepward.rewards.combine.members import OUTCOME_ONLY, name_of, scored, source_of
+from stepward.rewards.combine.members import OUTCOME_ONLY, name_of, price_of, scored, source_of
 
 How = Literal["prefixes", "last"]
 
@@ -53,3 +53,7 @@ class Lifted:
             source=source,
             usage=Usage.total(scores.usage for scores in read),
         )
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """Of the model on every prefix that it is asked about."""
+        return price_of((self.model, trajectory.prefix(k)) for k in range(1 if self.how == "prefixes" else max(1, len(trajectory)), len(trajectory) + 1))

@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from stepward.core import ABSTAINED, FAILURES, CountMismatch, InputError, RewardModel, Scale, StepScores, Trajectory, Usage, canonical_json, content_hash
+from stepward.core import (
+    ABSTAINED,
+    FAILURES,
+    CountMismatch,
+    InputError,
+    RewardModel,
+    Scale,
+    StepScores,
+    Trajectory,
+    Usage,
+    canonical_json,
+    content_hash,
+    price_of_score,
+)
+from stepward.core.usage import NO_USAGE
 
 Missing = Literal["unscored", "skip"]
 """A step that one member does not score: "unscored" with that member's reason, or combined from the other members ("skip")."""
@@ -37,6 +51,23 @@ async def scored(model: RewardModel, trajectory: Trajectory) -> StepScores:
     if len(scores) != len(trajectory):
         raise CountMismatch(f"{len(trajectory)} steps but {model.fingerprint} returned {len(scores)} scores")
     return scores
+
+
+def price_of(asked: Iterable[tuple[RewardModel, Trajectory]]) -> Usage | None:
+    """The most that scoring each of these trajectories by its model charges together (see `core.price`); None where one of the models cannot tell.
+
+    A model that refuses a trajectory charges nothing for it.
+    """
+    total = NO_USAGE
+    for model, trajectory in asked:
+        try:
+            price = price_of_score(model, trajectory)
+        except FAILURES:
+            continue
+        if price is None:
+            return None
+        total += price
+    return total
 
 
 def usage_of(members: Sequence[StepScores]) -> Usage:

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from stepward.core import ABSTAINED, Floats, Granularity, InputError, RewardModel, Scale, StepScores, Trajectory, aggregate, check_aggregation
-from stepward.rewards.combine.members import blocking_reason, check_on_scale, check_same_scale, name_of, rationales_of, scores_of, source_of, usage_of
+from stepward.core import ABSTAINED, Floats, Granularity, InputError, RewardModel, Scale, StepScores, Trajectory, Usage, aggregate, check_aggregation
+from stepward.rewards.combine.members import blocking_reason, check_on_scale, check_same_scale, name_of, price_of, rationales_of, scores_of, source_of, usage_of
 
 BetaOn = Literal["value", "process"]
 
@@ -82,6 +82,10 @@ class ProcessAndValue:
             usage=usage_of([process, value]),
             aspects={"process": running, "value": value.values},
         )
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """The sum of the members' prices."""
+        return price_of((model, trajectory) for model in self.models)
 
     def _running(self, process: StepScores) -> tuple[Floats, tuple[str | None, ...]]:
         """aggregation(g_0..g_t) for every t, and why it is unknown."""

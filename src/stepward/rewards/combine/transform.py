@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stepward.core import Granularity, Problem, RewardModel, Scale, StepScores, Trajectory
-from stepward.rewards.combine.members import name_of, source_of
+from stepward.core import Granularity, Problem, RewardModel, Scale, StepScores, Trajectory, Usage
+from stepward.rewards.combine.members import name_of, price_of, source_of
 
 
 class LogSigmoid:
@@ -40,3 +40,7 @@ class LogSigmoid:
         values = -np.logaddexp(0.0, self.reference(trajectory.problem) - scores.values)
         source = source_of(self.fingerprint, [self.model])
         return replace(scores, values=values, scale=self.scale, threshold=float(-np.log(2.0)), source=source)
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """The model's."""
+        return price_of([(self.model, trajectory)])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stepward.core import InputError, Sampling, Step, Trajectory, Until, Usage, charge
+from stepward.core.price import room
 from stepward.core.protocols import DEFAULT_SAMPLING
 from stepward.engine.noise import uniforms
 from stepward.policies.sampler.steps import cut_step
@@ -63,6 +64,13 @@ class ScriptedJudge:
         paid = n_prefix if draw == 0 else 0
         charge(Usage(policy_tokens=n_written, policy_prefill=paid, policy_cached=n * n_prefix - paid, calls=1))
         return drawn
+
+    def price(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0) -> Usage:
+        """The most that `sample` charges."""
+        n_prefix = count_tokens(prefix.problem.prompt + prefix.text)
+        written = n * room(prefix, sum(step.n_tokens or 0 for step in prefix.steps), until=until, sampling=sampling)
+        paid = n_prefix if draw == 0 else 0
+        return Usage(policy_tokens=written, policy_prefill=paid, policy_cached=n * n_prefix - paid, calls=1)
 
     def _draw(self, prefix: Trajectory, until: Until, sampling: Sampling, draw: int) -> Trajectory:
         asked = Asked(prefix.problem.prompt, prefix.text, sampling.seed, draw, prefix.problem.key)

@@ -20,7 +20,7 @@ from stepward.rewards.verifiers import State, StepContext, Verdict
 LOGIC_LIMITS = Limits(time_limit_s=10.0, memory_limit_mb=2048)
 MAX_STEPS = 200
 MAX_CLAIMS = 100
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from stepward.rewards.verifiers.verdict import State, Verdict
 from stepward.rewards.verifiers.verifier import StepContext
 
 NAME = "quantities"
-VERSION = 1
+VERSION = 2  # 2: compound lengths, working days and changes of unit are left alone
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,22 @@ class RemoteModel(ABC):
         if not parts:
             return self._scores(len(trajectory), [], None, encoder.max_tokens, Usage())
         answers = await self.ask(parts, key=trajectory.key)
-        sent = sum(int((part.read[part.kept] + 1).sum()) if self.rereads else len(part) for part in parts)
-        usage = Usage(reward_tokens=sent, calls=1)
+        usage = self._cost(parts)
         charge(usage, paid=answers.paid)
         n_asked = sum(part.n_kept for part in parts)
         if len(answers.outputs) != n_asked:
             raise CountMismatch(f"{self.server.url} returned {len(answers.outputs)} values for {n_asked} steps")
         return self._scores(len(trajectory), parts, answers, encoder.max_tokens, usage)
+
+    def price(self, trajectory: Trajectory) -> Usage:
+        """The most that `score` charges: the tokens that the convention's context holds; a server with less is sent less. FLOPs are not counted."""
+        encoder = self._encoder_for(self.convention.max_tokens)
+        return self._cost([part for part in map(self._asked, encoder.sequences(trajectory)) if part.n_kept])
+
+    def _cost(self, parts: Sequence[Encoded]) -> Usage:
+        """The tokens that are sent."""
+        sent = sum(int((part.read[part.kept] + 1).sum()) if self.rereads else len(part) for part in parts)
+        return Usage(reward_tokens=sent, calls=1) if parts else Usage()
 
     @abstractmethod
     async def ask(self, parts: Sequence[Encoded], *, key: str) -> Answers:
@@ -112,6 +121,9 @@ class RemoteModel(ABC):
         stated = (await self.server.facts()).max_tokens
         if stated is not None:
             limit = min(limit, max(1, stated - self.reserved))
+        return self._encoder_for(limit)
+
+    def _encoder_for(self, limit: int) -> Encoder:
         if limit not in self._encoders:
             self._encoders[limit] = Encoder(self.tokenizer, self.convention, max_tokens=limit)
         return self._encoders[limit]

@@ -15,7 +15,7 @@ from stepward.rewards.sql.run import DIFFERENT, SAME
 from stepward.rewards.verifiers import State, StepContext, Verdict
 
 SQL_LIMITS = Limits(time_limit_s=5.0, memory_limit_mb=2048)
-_VERSION = 1
+_VERSION = 2  # 2: mutants keep references whole; other dialects and templates are not refuted
 
 
 @dataclass(frozen=True, kw_only=True)

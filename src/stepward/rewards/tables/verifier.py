@@ -15,7 +15,7 @@ from stepward.rewards.tables.table import Table, is_number, tables_of
 from stepward.rewards.verifiers import State, StepContext, Verdict
 
 TABLE_LIMITS = Limits(time_limit_s=5.0, memory_limit_mb=2048)
-_VERSION = 1
+_VERSION = 2  # 2: a value ends its clause, and what is computed from cells is left alone
 _UNITS = ("thousand", "million", "billion", "000s", "(k)", "(m)")
 
 

@@ -60,3 +60,8 @@ class ToolVerifier:
             usage=usage,
             aspects={"doubts": np.array([len(verdict.doubts) for verdict in verdicts], dtype=np.float64)},
         )
+
+    def price(self, trajectory: Trajectory) -> Usage | None:
+        """One call, no tokens; None with an adviser, who may ask a model."""
+        del trajectory
+        return Usage(calls=1) if self.router.free else None

@@ -28,6 +28,11 @@ class Router:
         self.verifiers = tuple(verifiers)
         self._adviser = adviser
 
+    @property
+    def free(self) -> bool:
+        """Whether routing asks nobody."""
+        return self._adviser is None
+
     async def route(self, context: StepContext) -> tuple[Verifier, ...]:
         """The verifiers for this step, in the router's own order."""
         chosen = {verifier.name for verifier in self.verifiers if verifier.reads(context)}

@@ -16,7 +16,7 @@ from stepward.rewards.verifiers.verdict import State, Verdict
 from stepward.rewards.verifiers.verifier import StepContext
 
 NAME = "words"
-VERSION = 1
+VERSION = 2
 _LIST = re.compile(r"\s*[a-z][a-z'&.-]*(?:\s+[a-z][a-z'&.-]*){2,}\s*")
 _LETTER = re.compile(r'"(?P<word>[^"]{1,40})": "(?P<letter>[^"])" \((?P<place>\d{1,2})\)')
 _WHICH = re.compile(r"\b(first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth) letters?", re.IGNORECASE)

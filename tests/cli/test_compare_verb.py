@@ -1,0 +1,115 @@
+"""stepward compare: lists of strategies, one table and one page, and a rerun that pays for nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.evaluation.test_report import check
+from typer.testing import CliRunner
+
+from stepward.cli.compare_output import file_name
+from stepward.cli.main import app
+from stepward.cli.strategy_list import strategies_from
+from stepward.core import InputError
+from stepward.data import read_records
+from stepward.search.spec import Spec
+
+WORLD = ["--policy", "scripted:grade-school", "--environment", "grade-school"]
+BASE = ["compare", *WORLD, "--model", "oracle:grade-school", "--limit", "20", "--json"]
+
+
+def run(*arguments: str) -> Any:
+    ran = CliRunner().invoke(app, [*BASE, *arguments], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    return json.loads(ran.stdout)
+
+
+def test_lists_of_strategies_and_grids_over_their_settings() -> None:
+    assert list(map(str, strategies_from(["majority:n=1,4,16,beam:n=16:width=2,4", "weighted"]))) == [
+        "majority:n=1", "majority:n=4", "majority:n=16", "beam:n=16:width=2", "beam:n=16:width=4", "weighted",
+    ]  # fmt: skip
+    assert strategies_from(["beam:aggregation=last,min:answer-by=vote"]) == [Spec("beam", {"aggregation": how, "answer_by": "vote"}) for how in ("last", "min")]
+    assert strategies_from(["staged-beam:stages=(scored:aggregation=last+graded)"])[0].settings == {"stages": "(scored:aggregation=last+graded)"}
+    for text in ("majority:n=4,majority:n=4", "majority,majority"):
+        with pytest.raises(InputError, match="there twice"):
+            strategies_from([text])
+
+
+def test_names_of_files_are_plain_and_stay_different() -> None:
+    names = ["majority:n=4", "beam:n=4:width=2", "staged-beam:stages=(graded)", "staged-beam:stages=[graded]", "x" * 300, "x" * 301, "../../etc"]
+    files = [file_name(name) for name in names]
+    assert files[:2] == ["majority_n=4", "beam_n=4_width=2"]
+    assert len(set(files)) == len(names)
+    assert all(len(file) < 120 and "/" not in file for file in files)
+
+
+def test_one_run_gives_numbers_plot_page_and_every_result(tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    found = run("--strategies", "majority:n=1,4,beam:n=4:width=2", "--out", str(out))
+    assert [row["name"] for row in found["strategies"]] == ["majority:n=1", "majority:n=4", "beam:n=4:width=2"]
+    assert (found["n_problems"], len(found["pairs"]), found["correction"]) == (20, 3, "Holm, 3 pairs")
+    for row in found["strategies"]:
+        results = list(read_records(out / "results" / f"{file_name(row['name'])}.jsonl"))
+        right = [result.chosen.outcome.value for result in results]
+        assert row["accuracy"]["value"] == pytest.approx(sum(right) / 20)
+        assert row["cost"]["policy_tokens"]["value"] == pytest.approx(sum(result.usage.policy_tokens for result in results) / 20)
+    assert json.loads((out / "comparison.json").read_text())["strategies"] == found["strategies"]
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    page = check((out / "report.html").read_text())
+    for words in ("majority:n=4", "Paired differences", "Accuracy against compute", "beam:n=4:width=2", "dropped: not among the 2 best"):
+        assert words in page.text, words
+    assert found["paid"]["policy_tokens"] < found["usage"]["policy_tokens"], "the first solution of four is paid for once"
+
+
+def test_a_rerun_pays_for_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    arguments = ["--strategies", "majority:n=2,best-of-n:n=2", "--out", str(out)]
+    run(*arguments)
+    before = {file.name: file.read_bytes() for file in out.rglob("*") if file.is_file() and "journal" not in file.name}
+    assert run(*arguments)["paid"]["policy_tokens"] == 0
+    assert {file.name: file.read_bytes() for file in out.rglob("*") if file.is_file() and "journal" not in file.name} == before
+
+
+def test_results_of_other_runs_can_be_compared_whatever_their_order(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    for file, n in zip(files, "14", strict=True):
+        searched = ["search", *WORLD, "--strategy", "majority", "--n", n, "--limit", "12", "--out", str(file), "--json"]
+        assert CliRunner().invoke(app, searched, catch_exceptions=False).exit_code == 0
+    straight = run("--results", f"one={files[0]}", "--results", f"four={files[1]}", "--baseline", "one")
+    lines = files[1].read_bytes().splitlines(keepends=True)
+    files[1].write_bytes(b"".join(lines[::-1]))
+    assert run("--results", f"one={files[0]}", "--results", f"four={files[1]}", "--baseline", "one") == straight
+    assert [(pair["first"], pair["second"]) for pair in straight["pairs"]] == [("four", "one")]
+    files[1].write_bytes(b"".join(lines[1:]))
+    with pytest.raises(InputError, match="not of the same problems"):
+        run("--results", f"one={files[0]}", "--results", f"four={files[1]}")
+
+
+def test_people_get_tables() -> None:
+    arguments = ["compare", *WORLD, "--strategies", "majority:n=1,2", "--limit", "6", "--budget", "calls=1"]
+    text = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    for words in ("majority:n=2", "McNemar", "Holm", "failures", "the budget of 1 calls is spent", "cost of all"):
+        assert words in text, words
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_paid(tmp_path: Path) -> None:
+    for arguments, message in (
+        ([], "nothing to compare"),
+        (["--strategies", "beem"], "unknown strategy 'beem'"),
+        (["--strategies", "majority:width=3"], "has no parameter 'width'"),
+        (["--strategies", "beam:n=4,baem"], "n must be a whole number, got 'baem'"),
+        (["--strategies", "majority:n=4"], "asks no reward model, so leave it out"),
+        (["--strategies", "beam", "--x", "money"], "--x must be one of"),
+        (["--strategies", "beam", "--unanswered", "right"], "--unanswered must be skip or wrong"),
+        (["--strategies", "beam", "--with", "helper=tiny"], "takes no helper"),
+        (["--results", "a"], "--results must be NAME=FILE"),
+        (["--strategies", "beam", "--baseline", "majority"], "the baseline 'majority' is not among"),
+        (["--strategies", "beam:n=4", "--limit", "2", "--x", "flops"], "--policy-parameters"),
+    ):
+        with pytest.raises(InputError) as refused:
+            CliRunner().invoke(app, [*BASE, *arguments, "--out", str(tmp_path / "out")], catch_exceptions=False)
+        assert message in str(refused.value)
+        assert not (tmp_path / "out" / "results").exists() or "flops" in arguments, "whether a policy counts FLOPs is known when it has written"

@@ -1,0 +1,192 @@
+"""Early rejection: what a step costs when it is broken off, that it comes out whole, and when the best is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from tests.policies.tiny_models import EOS, TOKENIZERS, model
+from tests.search.exact import PROBLEMS, SOLVER, WORLD, Exact, results, standard_error
+
+from stepward.core import InputError, Problem, Sampling, Step, StepScores, Trajectory, Until, metered
+from stepward.engine.loop import run_sync
+from stepward.environments.maths import Maths
+from stepward.policies.local import LocalPolicy
+from stepward.search.beam import StepBeam
+from stepward.search.budget import Budget
+from stepward.search.early_rejection import EarlyRejection
+from stepward.testing import check_search
+from stepward.testing.planted import PlantedPolicy, PlantedTree
+
+
+def rejecting(**settings: Any) -> EarlyRejection:
+    parts = {"policy": SOLVER, "environment": WORLD, "model": Exact(), "width": 2, "expansions": 3, "aggregation": "last"}
+    return EarlyRejection(**(parts | settings))
+
+
+@pytest.fixture(scope="module", params=list(TOKENIZERS))
+def local(request: pytest.FixtureRequest) -> Iterator[LocalPolicy]:
+    tokenizer = TOKENIZERS[request.param]()
+    made = LocalPolicy(model("llama", len(tokenizer), eos=tokenizer.convert_tokens_to_ids(EOS)), tokenizer, template="raw", separator="\n")
+    yield made
+    made.close()
+
+
+def test_a_tau_beyond_every_step_is_a_beam() -> None:
+    beam = StepBeam(policy=SOLVER, environment=WORLD, model=Exact(), width=2, expansions=3, aggregation="last")
+    for one, other in zip(results(rejecting(tau=500), PROBLEMS[:15]), results(beam, PROBLEMS[:15]), strict=True):
+        assert one.tree.to_record() == other.tree.to_record()
+        assert one.usage.policy_tokens == other.usage.policy_tokens
+
+
+def test_a_broken_step_that_is_finished_is_the_step_drawn_at_once(local: LocalPolicy) -> None:
+    """For every limit, temperature and draw: text, separator, number of tokens and log-probability, whether or not the beginning is remembered."""
+    prefix = Trajectory(Problem("Tom has 3 apples."))
+
+    def same(one: Trajectory, other: Trajectory) -> None:
+        assert one.key == other.key
+        assert (one.finished, one.truncated, one.steps[-1].n_tokens) == (other.finished, other.truncated, other.steps[-1].n_tokens)
+        assert one.steps[-1].logprob == pytest.approx(other.steps[-1].logprob, abs=1e-4)
+
+    async def run() -> None:
+        for temperature in (0.0, 1.0):
+            whole = Sampling(temperature=temperature, max_step_tokens=24, seed=3)
+            for draw, expected in enumerate(await local.sample(prefix, 4, sampling=whole)):
+                for tau in (2, 7):
+                    [begun] = await local.sample(prefix, 1, sampling=Sampling(temperature=temperature, max_step_tokens=tau, seed=3), draw=draw)
+                    if begun.truncated:
+                        with metered() as ledger:
+                            same(await local.resume(prefix, begun.steps[-1], sampling=whole, draw=draw), expected)
+                        assert ledger.usage.policy_tokens == (expected.steps[-1].n_tokens or 0) - tau
+                        assert ledger.paid == ledger.usage, "what was begun is remembered: nothing is read twice"
+                        local._broken_steps._kept.clear()
+                        with metered() as ledger:
+                            same(await local.resume(prefix, begun.steps[-1], sampling=whole, draw=draw), expected)
+                        assert ledger.usage.policy_tokens == (expected.steps[-1].n_tokens or 0) - tau
+                        assert ledger.paid.policy_tokens == expected.steps[-1].n_tokens
+
+    run_sync(run())
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """A reward that depends on the text alone, in no particular way."""
+
+    fingerprint: str = "hashed"
+    granularity: Literal["step"] = "step"
+    scale: Literal["probability"] = "probability"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        return StepScores(np.array([int(key[:6], 16) / 16**6 for key in trajectory.keys[1:]]))
+
+
+def test_the_tokens_of_a_level_are_those_of_the_formula(local: LocalPolicy) -> None:
+    """N tau + width (l - tau), each candidate and each kept step with its own length; nothing is written twice."""
+    search = rejecting(policy=local, environment=Maths(), model=Hashed(), tau=4, sampling=Sampling(max_step_tokens=16, max_tokens=60, max_steps=4))
+    for result in results(search, [Problem("Tom has 3 apples."), Problem("6 + 6")]):
+        finished = {node.revises: node for node in result.tree if node.revises is not None}
+        begun = [node for node in result.tree if node.parent is not None and node.revises is None]
+        expected = sum(_last(node).n_tokens or 0 for node in begun)
+        expected += sum((_last(node).n_tokens or 0) - (_last(result.tree.nodes[index]).n_tokens or 0) for index, node in finished.items())
+        assert finished
+        assert result.usage.policy_tokens == expected
+        for node in result.tree:
+            if node.kind == "partial":
+                assert _last(node).n_tokens == 4
+                assert node.dropped or finished[node.index].value == node.value
+
+
+def _last(node: Any) -> Step:
+    step: Step = node.trajectory.steps[-1]
+    return step
+
+
+def test_a_scripted_draw_is_asked_for_again_and_begins_as_it_began() -> None:
+    """N tau + width l: the first tau tokens of what is kept are paid for twice."""
+    for result in results(rejecting(tau=3), PROBLEMS[:15]):
+        finished = {node.revises: node for node in result.tree if node.revises is not None}
+        assert finished
+        for index, node in finished.items():
+            assert _last(node).text.startswith(_last(result.tree.nodes[index]).text)
+        assert result.usage.policy_tokens == sum(_last(node).n_tokens or 0 for node in result.tree if node.parent is not None)
+    check_search(rejecting(tau=3), PROBLEMS[:3])
+
+
+def test_the_finished_steps_are_draws_of_the_policy() -> None:
+    """One chain with nothing to choose from is the policy itself, wherever its steps are broken off: right with its own chance."""
+    found = results(rejecting(tau=3, width=1, expansions=1, model=Exact(constant=0.5)), PROBLEMS)
+    chance = np.array([SOLVER.value(Trajectory(problem)) for problem in PROBLEMS])
+    right = np.array([0.0 if result.chosen is None else SOLVER.value(result.chosen) for result in found])
+    assert abs((right - chance).mean()) < 3 * standard_error(right - chance)
+
+
+def test_the_best_is_lost_ever_more_rarely_the_longer_one_looks() -> None:
+    """Scores after tau tokens are final + noise / sqrt(tau): P(best dropped) falls exponentially in tau, below (N - 1) exp(-tau gap^2 / 4)."""
+    rng = np.random.default_rng(0)
+    n, gap, n_trials = 4, 0.5, 40_000
+    final = np.array([gap, 0.0, 0.0, 0.0])
+    rates = {}
+    for tau in (4, 16, 32, 48):
+        partial = final + rng.normal(size=(n_trials, n)) / math.sqrt(tau)
+        rates[tau] = float((partial.argmax(axis=1) != 0).mean())
+        assert rates[tau] < (n - 1) * math.exp(-tau * gap**2 / 4)
+    slopes = [math.log(rates[a] / rates[b]) / (b - a) for a, b in ((4, 16), (16, 32), (32, 48))]
+    assert max(slopes) < 3 * min(slopes)
+    assert min(slopes) > 0.03
+
+
+def test_a_budget_is_kept_in_the_middle_of_steps(local: LocalPolicy) -> None:
+    for tokens in range(1, 80, 11):
+        search = rejecting(policy=local, environment=Maths(), model=Hashed(), tau=4, sampling=Sampling(max_step_tokens=16), budget=Budget(policy_tokens=tokens))
+        for result in results(search, [Problem("Tom has 3 apples.")]):
+            assert result.usage.policy_tokens <= tokens
+
+
+def test_candidates_without_a_score_are_never_finished() -> None:
+    for result in results(rejecting(tau=3, model=Exact(fail_every=3)), PROBLEMS[:20]):
+        unscored = {node.index for node in result.tree if node.kind == "partial" and node.reason}
+        scored = sum(not node.reason for node in result.tree.root.children)
+        if scored >= 2:
+            assert not any(node.revises in unscored for node in result.tree if node.revises is not None and result.tree.nodes[node.revises].depth == 1)
+    with pytest.raises(InputError, match="at least 1"):
+        rejecting(tau=0)
+
+
+def test_a_journal_keeps_finished_steps(local: LocalPolicy, tmp_path: Any) -> None:
+    from stepward.engine.journal import Journal
+    from stepward.engine.journaled import JournaledPolicy
+
+    async def run() -> None:
+        prefix = Trajectory(Problem("Tom has 3 apples."))
+        short, whole = Sampling(max_step_tokens=3), Sampling(max_step_tokens=20)
+        for paid in (True, False):
+            with Journal(tmp_path / "journal.sqlite") as journal:
+                policy = JournaledPolicy(local, journal)
+                with metered() as ledger:
+                    [begun] = await policy.sample(prefix, 1, until=Until.STEP, sampling=short)
+                    found = await policy.resume(prefix, begun.steps[-1], sampling=whole)
+                assert found.key == (await local.sample(prefix, 1, sampling=whole))[0].key
+                assert ledger.usage.policy_tokens == found.steps[-1].n_tokens
+                assert bool(ledger.paid) == paid
+
+    asyncio.run(run())
+
+
+def test_an_agents_world_answers_whole_steps_only() -> None:
+    """Observations stand behind finished steps, never behind what was broken off, and a broken-off step does nothing in the world."""
+    world = PlantedTree(interactive=True)
+    problems = [world.random(seed, depth=3, branching=3) for seed in range(3)]
+    policy = PlantedPolicy(skew=1.0, n_words=6, interactive=True)
+    search = rejecting(policy=policy, environment=world, model=Hashed(), tau=3, width=2, expansions=3)
+    for result in results(search, problems):
+        partial = [node for node in result.tree if node.kind == "partial"]
+        assert partial
+        assert all(_last(node).observation is None and _last(node).text == "then then then" for node in partial)
+        assert all(_last(node).observation for node in result.tree if node.parent is not None and node.kind != "partial")
+        assert result.chosen is not None
+    check_search(search, problems)
