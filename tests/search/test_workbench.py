@@ -268,7 +268,8 @@ def test_an_episode_that_the_time_cut_off_keeps_its_steps() -> None:
 
 def test_a_search_that_is_given_up_leaves_batches_and_journal_in_order(tmp_path: Path) -> None:
     """The batcher drops what nobody waits for; the journal has what was paid for, and the next search finds it."""
-    hold, done = threading.Event(), []
+    hold = threading.Event()
+    done: list[int] = []
 
     class Batched(Pen):
         def __init__(self) -> None:
@@ -291,7 +292,9 @@ def test_a_search_that_is_given_up_leaves_batches_and_journal_in_order(tmp_path:
             pen = Batched()
             policy = JournaledPolicy(pen, journal)
             given_up = asyncio.create_task(Alternately(policy=policy, environment=World(), whole=True, n=4).search(PROBLEM))
-            while journal.stats().n_records < 5:  # a step; solutions 1 and 2 of the root, 0 and 1 of its child; the next one is held up in its batch
+            while (
+                journal.stats().n_records.get("sample", 0) < 5
+            ):  # a step; solutions 1 and 2 of the root, 0 and 1 of its child; the next one is held up in its batch
                 await asyncio.sleep(0.001)
             given_up.cancel()
             await asyncio.wait([given_up])
