@@ -5,9 +5,10 @@ candidate, one padded pass of the reward model a level), and its_hub's own BeamS
 together and merged into batches. Policy: the shipped tiny one. Reward model: a step classifier on the policy's body, trained here on exact labels the first
 time (about a minute) and kept. Every side says what share of the problems it solves, so that one sees that they do the same job.
 
-*Prefilled* tokens are those that a model reads without having written them just then. *Distinct* tokens of the trees: every prefix once. *Waiting*: the share
-of the wall time in which neither model's thread works, that is, in which both wait for the event loop (search, tokenisation, batching); *loop*: processor
-seconds of the event loop's thread as a share of the wall time, whether or not they overlapped with the models' work.
+*Prefilled* tokens are those that a model reads without having written them just then; *computed* ones went through it, as prefill or as a row of a pass that
+writes (draws that are equal so far share a row). *Distinct* tokens of the trees: every prefix once. *Waiting*: the share of the wall time in which neither
+model's thread works, that is, in which both wait for the event loop (search, tokenisation, batching); *loop*: processor seconds of the event loop's thread as a
+share of the wall time, whether or not they overlapped with the models' work. Loading and a warm-up on another problem are not timed, for any side.
 
     python benchmarks/search.py --json
     python benchmarks/search.py --problems 8 --only beam
@@ -75,7 +76,6 @@ def main() -> None:
 def measure(kind: str, problems: Sequence[Problem], options: argparse.Namespace) -> dict[str, Any]:
     """All sides of one search."""
     limits = Limits()
-    alone(ours, kind, problems[:2], options.model, limits)  # warm up
     runs = sorted((alone(ours, kind, problems, options.model, limits) for _ in range(options.repeats)), key=lambda run: run["wall_s"])
     figures: dict[str, Any] = {"ours": runs[len(runs) // 2]}
     if options.skip_peers:
@@ -92,7 +92,7 @@ def measure(kind: str, problems: Sequence[Problem], options: argparse.Namespace)
 
 
 def ours(kind: str, problems: Sequence[Problem], folder: Path, limits: Limits) -> dict[str, Any]:
-    """One run with empty caches."""
+    """One run with caches that know none of the problems."""
     world = GradeSchool.easy()
     policy: Any = load_policy("tiny")
     model: Any = load_reward_model(f"prm:{folder}")
@@ -101,6 +101,9 @@ def ours(kind: str, problems: Sequence[Problem], folder: Path, limits: Limits) -
     )
     parts = {"policy": policy, "environment": world, "model": model, "sampling": sampling}
     search: Any = StepBeam(width=limits.width, expansions=limits.expansions, **parts) if kind == "beam" else BestOfN(n=limits.n, **parts)
+    asyncio.run(search.search(_other_problem()))
+    pool = policy._worker.pool
+    pool.n_slot_passes = pool.n_passes = 0
     busy = Busy()
     policy._worker._work = busy.watched("policy", policy._worker._work)
     model._batcher._run = busy.watched("reward", model._batcher._run)
@@ -126,6 +129,9 @@ def ours(kind: str, problems: Sequence[Problem], folder: Path, limits: Limits) -
         "policy_prefilled": paid.policy_prefill,
         "policy_distinct": written,
         "policy_prefilled_over_distinct": paid.policy_prefill / written,
+        "policy_computed": paid.policy_prefill + pool.n_slot_passes,
+        "policy_computed_over_distinct": (paid.policy_prefill + pool.n_slot_passes) / written,
+        "policy_passes": pool.n_passes,
         "reward_read": paid.reward_tokens,
         "reward_distinct": read,
         "reward_read_over_distinct": paid.reward_tokens / read,
@@ -134,6 +140,11 @@ def ours(kind: str, problems: Sequence[Problem], folder: Path, limits: Limits) -
         "waiting": 1 - busy.seconds("policy", "reward") / wall_s,
         "loop": loop_s / wall_s,
     }
+
+
+def _other_problem() -> Problem:
+    """For a warm-up."""
+    return next(iter(GradeSchool.easy().problems(1, 1, split="dev")))
 
 
 class Busy:
@@ -185,8 +196,9 @@ def peer(problems: Sequence[Problem], folder: Path, limits: Limits, solve: Calla
     writer, judge = Writer(tiny_folder(), "\n", limits), Judge(folder, "\n")
     prompts = [problem.prompt for problem in problems]
     torch.manual_seed(1)
-    writer(prompts[:1], one_step=True)  # warm up
-    judge([(prompts[0], "")])
+    other = _other_problem().prompt  # warm up
+    writer([f"{other}\n"], one_step=True)
+    judge([(other, "12 + 3 = 15.")])
     writer.n_written = writer.n_prefilled = judge.n_read = 0
     start, cpu = time.perf_counter(), time.process_time()
     solutions = solve(prompts, writer, judge)
@@ -252,7 +264,8 @@ def show(kind: str, figures: dict[str, Any]) -> None:
         )
     mine = figures["ours"]
     print(f"prefilled / distinct: policy {mine['policy_prefilled']} / {mine['policy_distinct']} = {mine['policy_prefilled_over_distinct']:.3f}", end=", ")
-    print(f"reward {mine['reward_read']} / {mine['reward_distinct']} = {mine['reward_read_over_distinct']:.3f}")
+    print(f"reward {mine['reward_read']} / {mine['reward_distinct']} = {mine['reward_read_over_distinct']:.3f}", end="; computed / distinct: policy ")
+    print(f"{mine['policy_computed']} / {mine['policy_distinct']} = {mine['policy_computed_over_distinct']:.3f}")
     print(f"busy: policy {mine['policy_busy']:.1%}, reward {mine['reward_busy']:.1%}; waiting {mine['waiting']:.1%}; loop {mine['loop']:.1%}")
 
 
@@ -263,7 +276,8 @@ def alone(measured: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def machine() -> str:
-    return f"{platform.system()} {os.cpu_count()} x {platform.machine()}, {torch.get_num_threads()} threads, python {platform.python_version()}, torch {torch.__version__}"
+    threads = f"{torch.get_num_threads()} threads"
+    return f"{platform.system()} {os.cpu_count()} x {platform.machine()}, {threads}, python {platform.python_version()}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stepward.core import Example, Policy, Problem, RewardModel, Search, SearchResult, StepLabels, Usage, metered
+from stepward.core import Example, Granularity, Policy, Problem, RewardModel, Scale, Search, SearchResult, StepLabels, StepScores, Trajectory, Usage, metered
 from stepward.data.store import read_records, write_records
 from stepward.engine.concurrency import Failure, run_all
 from stepward.environments.episode import grade, solve
@@ -32,8 +32,11 @@ from stepward.environments.grade_school import GradeSchool
 from stepward.evaluation.statistics import difference_estimate, mean_estimate
 from stepward.labeling import MonteCarlo, OracleLabels
 from stepward.policies.load import load_policy, tiny_folder
+from stepward.rewards.calibration import Calibration, fit, step_pairs
+from stepward.rewards.calibration.calibrated import Calibrated
 from stepward.rewards.convention import Convention
 from stepward.rewards.load import load_reward_model
+from stepward.search.adaptive_scaling import AdaptiveBeam, AdaptiveBestOfN
 from stepward.search.beam import StepBeam
 from stepward.search.dvts import DVTS
 from stepward.search.early_rejection import EarlyRejection
@@ -123,6 +126,16 @@ class Lab:
         if not (folder / "config.json").is_file():
             self._train(name, folder)
         return load_reward_model(f"prm:{folder}")
+
+    def quantiles(self) -> Calibration:
+        """Quantiles of the shares of right completions, given the value model's scores, on problems that it was not trained on."""
+        model, examples = self.model("value"), self._examples("dev", 60, soft=True)
+
+        async def scored() -> list[StepScores]:
+            return list(await asyncio.gather(*(model.score(example.trajectory) for example in examples)))
+
+        pairs = step_pairs(examples, asyncio.run(scored()))
+        return fit("quantile", pairs.scores, pairs.targets, scale=pairs.scale, model=model.fingerprint)
 
     def _train(self, name: str, folder: Path) -> None:
         soft = not name.startswith("noise")
@@ -227,6 +240,50 @@ def dvts(lab: Lab) -> dict[str, Any]:
     return found
 
 
+def adaptive_scaling(lab: Lab) -> dict[str, Any]:
+    """As many samples as a calibrated low quantile asks for are as good as a fixed number and cheaper; an overconfident model spends too little and loses."""
+    calibration = lab.quantiles()
+    found: dict[str, Any] = {}
+    fixed = lab.run(lambda policy: BestOfN(policy=policy, environment=WORLD, model=lab.model("value"), n=16, aggregation="last"))
+    beam = lab.run(lambda policy: StepBeam(policy=policy, environment=WORLD, model=lab.model("value"), width=4, expansions=4, aggregation="last"))
+    found["best of 16"], found["beam 4 x 4"] = fixed.to_json(), beam.to_json()
+    models: dict[str, tuple[Callable[[], RewardModel], Any]] = {
+        "calibrated, 0.1 quantile": (lambda: Calibrated(lab.model("value"), calibration), "low"),
+        "calibrated, median": (lambda: Calibrated(lab.model("value"), calibration), "value"),
+        "as trained": (lambda: lab.model("value"), "value"),
+        "overconfident": (lambda: Overconfident(lab.model("value")), "value"),
+    }
+    for name, (model, bound) in models.items():
+        few = lab.run(lambda policy, m=model, b=bound: AdaptiveBestOfN(policy=policy, environment=WORLD, model=m(), n_max=16, probes=2, bound=b))
+        found[f"best-of-n, {name}"] = few.to_json() | against(few, fixed)
+        some = lab.run(lambda policy, m=model, b=bound: AdaptiveBeam(policy=policy, environment=WORLD, model=m(), width=4, expansions=4, bound=b))
+        found[f"beam, {name}"] = some.to_json() | against(some, beam)
+    return found
+
+
+@dataclass(frozen=True)
+class Overconfident:
+    """A model that takes every prefix for much better than it is: v becomes v^(1/4), which leaves the order as it was."""
+
+    model: RewardModel
+
+    @property
+    def fingerprint(self) -> str:
+        return f"overconfident:{self.model.fingerprint}"
+
+    @property
+    def granularity(self) -> Granularity:
+        return self.model.granularity
+
+    @property
+    def scale(self) -> Scale:
+        return self.model.scale
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        scores = await self.model.score(trajectory)
+        return replace(scores, values=scores.values**0.25)
+
+
 def noise(lab: Lab) -> dict[str, Any]:
     """The noisier the labels that a reward model learned from, the less its choice is worth; the majority needs no reward model."""
     found: dict[str, Any] = {}
@@ -250,6 +307,7 @@ CLAIMS: dict[str, Callable[[Lab], dict[str, Any]]] = {
     "progress": progress,
     "refinement": refinement,
     "dvts": dvts,
+    "adaptive-scaling": adaptive_scaling,
     "noise": noise,
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,33 @@ def test_a_rerun_pays_for_nothing_and_gives_the_same_bytes(tmp_path: Path) -> No
     before = {file.name: file.read_bytes() for file in out.rglob("*") if file.is_file() and "journal" not in file.name}
     assert run(*arguments)["paid"]["policy_tokens"] == 0
     assert {file.name: file.read_bytes() for file in out.rglob("*") if file.is_file() and "journal" not in file.name} == before
+
+
+_KILLED = """
+import os, signal
+from stepward.data import streamed
+add, left = streamed.RecordStream.add, [8]
+def dying(self, position, record):
+    add(self, position, record)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+streamed.RecordStream.add = dying
+from stepward.cli.main import main
+main()
+"""
+
+
+def test_a_comparison_that_was_killed_in_its_second_strategy_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    folders = [tmp_path / "killed", tmp_path / "whole"]
+    arguments = ["--strategies", "majority:n=1,beam:n=4:width=2", "--limit", "5", "--concurrency", "2", "--out"]
+    killed = subprocess.run([sys.executable, "-c", _KILLED, *BASE, *arguments, str(folders[0])], capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    assert [len(list(read_records(folders[0] / "results" / name))) for name in ("majority_n=1.jsonl", "beam_n=4_width=2.jsonl")] == [5, 3]
+    resumed, alone = run(*arguments, str(folders[0])), run(*arguments, str(folders[1]))
+    assert resumed["paid"]["policy_tokens"] < alone["paid"]["policy_tokens"]
+    written = [{file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file() and "journal" not in file.name} for folder in folders]
+    assert written[0] == written[1]
 
 
 def test_results_of_other_runs_can_be_compared_whatever_their_order(tmp_path: Path) -> None:

@@ -65,6 +65,23 @@ def test_short_options_say_the_same_as_settings(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_parts_go_to_the_strategies_that_take_them(tmp_path: Path) -> None:
+    """A helper that never errs, asked at every step, is the one who answers."""
+    arguments = ["--strategy", "helper", "--model", "oracle:grade-school", "--set", "rule=(random:rate=1.0)", "--limit", "5"]
+    out = tmp_path / "results.jsonl"
+    run(*arguments, "--with", "helper=scripted:grade-school", "--out", str(out))
+    assert all(node.kind == "intervene" for result in read_records(out) for node in result.tree.nodes[1:])
+    with pytest.raises(InputError, match=r"strategy 'helper' needs a policy as its helper \(--with helper=SPEC\)"):
+        run(*arguments)
+
+
+def test_a_policy_that_is_asked_for_probabilities_is_given_without_its_journal(tmp_path: Path) -> None:
+    """The journal keeps samples only; what tells no probabilities is refused by name."""
+    arguments = ["--strategy", "self-guided-mcts", "--set", "evaluator=progress-ratio", "--limit", "1", "--out", str(tmp_path / "r.jsonl")]
+    with pytest.raises(InputError, match=r"tuned must tell log-probabilities of given text; .*ScriptedSolver"):
+        run(*arguments, "--with", "tuned=scripted:grade-school", "--with", "reference=scripted:grade-school")
+
+
 def test_what_is_of_no_use_is_refused_before_anything_is_paid(tmp_path: Path) -> None:
     for arguments, message in (
         (["--strategy", "majority", "--width", "2"], "--width sets the parameter 'width', which strategy 'majority' does not have; it has: n"),

@@ -31,8 +31,8 @@ class Dictated:
     def __init__(self, pieces: Sequence[str]) -> None:
         self.ids = [PIECES.index(piece) for piece in pieces]
 
-    def load(self, slots: Sequence[int], sequences: Sequence[object]) -> None:
-        self.start = 0
+    def load(self, slots: Sequence[int], sequences: Sequence[object]) -> list[int]:
+        return [0] * len(sequences)
 
     def step(self, tokens: np.ndarray, positions: np.ndarray) -> torch.Tensor:
         logits = torch.full((len(tokens), len(PIECES)), -torch.inf)
@@ -41,6 +41,8 @@ class Dictated:
         return logits
 
     def move(self, source: int, target: int, length: int) -> None: ...
+
+    def fork(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None: ...
 
     def keep(self, slot: int, group: object, ids: object) -> None: ...
 

@@ -28,7 +28,7 @@ class Exact:
     fail_every: int = 0
     fingerprint: str = "exact"
     granularity: Literal["step"] = "step"
-    scale: Literal["probability"] = "probability"
+    scale: Literal["probability", "logit"] = "probability"
 
     async def score(self, trajectory: Trajectory) -> StepScores:
         if self.fail_every and int(trajectory.key[:4], 16) % self.fail_every == 0:

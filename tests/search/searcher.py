@@ -76,8 +76,8 @@ def searches(journal: Journal, till: Till) -> list[tuple[Search, Any]]:
     judged: RewardModel = JournaledRewardModel(model, journal)
     agents = PlantedTree(interactive=True)
     worlds: list[tuple[Environment, Policy, list[Any]]] = [
-        (GradeSchool(), ScriptedSolver(), list(GradeSchool().problems(5, 3, split="dev"))),
-        (agents, PlantedPolicy(interactive=True), [agents.random(seed, depth=4, branching=2) for seed in range(3)]),
+        (GradeSchool(), ScriptedSolver(), list(GradeSchool().problems(5, 2, split="dev"))),
+        (agents, PlantedPolicy(interactive=True), [agents.random(seed, depth=4, branching=2) for seed in range(2)]),
     ]
     made: list[tuple[Search, Any]] = []
     for world, writer, problems in worlds:

@@ -142,12 +142,12 @@ def test_children_follow_the_weakest_prefix_and_widths_the_strongest() -> None:
 # Votes
 
 
-@pytest.mark.parametrize("rule", ["beta", "window", "certain"])
-def test_a_vote_stops_with_the_first_wave_that_settles_it(rule: Literal["beta", "window", "certain"]) -> None:
-    search = AdaptiveMajority(**PARTS, n=20, rule=rule, wave=4, window=5)
-    for result, full in zip(results(search, PROBLEMS[:40]), results(Majority(**PARTS, n=20), PROBLEMS[:40]), strict=True):
+@pytest.mark.parametrize(("rule", "asked"), [("beta", 4), ("beta", 1), ("window", 1), ("certain", 4), ("certain", 1)])
+def test_a_vote_stops_with_the_first_wave_that_settles_it(rule: Literal["beta", "window", "certain"], asked: int) -> None:
+    search = AdaptiveMajority(**PARTS, n=20, rule=rule, wave=asked, window=5)
+    for result, full in zip(results(search, PROBLEMS[:20]), results(Majority(**PARTS, n=20), PROBLEMS[:20]), strict=True):
         answers = [WORLD.answer(end.trajectory) for end in full.tree.ends]
-        wave = 5 if rule == "window" else 4
+        wave = 5 if rule == "window" else asked
         stops = [count for count in range(wave, 21, wave) if search.stop.settled(answers[:count])]
         assert result.source["notes"]["n_samples"] == len(result.tree.ends) == (stops[0] if stops else 20)
         if rule == "certain" and result.chosen is not None and full.chosen is not None:

@@ -26,8 +26,9 @@ class Attentive:
     fingerprint: str = "attentive"
 
     async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
-        assert until is Until.STEP, "a world that answers is asked after every step"
-        for k, step in enumerate(prefix.steps):
+        playing = prefix.problem in PROBLEMS  # and not criticising, say
+        assert until is Until.STEP or not playing, "a world that answers is asked after every step"
+        for k, step in enumerate(prefix.steps if playing else ()):
             said = (await WORLD.observe(Trajectory(prefix.problem, prefix.steps[: k + 1]))).steps[-1].observation
             assert step.observation == said, f"step {k} of {prefix.text!r} came without its observation"
         return await self.policy.sample(prefix, n, until=until, sampling=sampling, draw=draw)

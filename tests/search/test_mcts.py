@@ -273,10 +273,20 @@ def test_nothing_scored_is_no_answer_with_the_reason() -> None:
     assert "does not answer" in (result.reason or "")
 
 
-def test_cut_off_steps_are_no_answer() -> None:
-    result = found(mcts(sampling=Sampling(max_steps=2), iterations=5), PROBLEMS[0])
-    assert result.chosen is None
-    assert all(end.dropped == "cut off by a limit" for end in result.tree.ends)
+def test_what_was_cut_off_never_beats_what_ended_and_answers_only_where_nothing_did() -> None:
+    """One branch ends after one step, the other, better one is cut off there; and trees where all is cut off, with and without a value for it."""
+    world = WORLD.problem([[1.0, 1.0], 0.2])
+    mixed = found(mcts(model=PlantedModel(knows="best"), expansions=2, sampling=Sampling(max_steps=1), iterations=5), world)
+    assert mixed.chosen is not None
+    assert WORLD.answer(mixed.chosen) == "1"
+    (cut,) = (end for end in mixed.tree.ends if end.trajectory.truncated)
+    assert (cut.dropped, cut.reason) == ("cut off by a limit", "cut off by a limit")
+    nothing = found(mcts(model=PlantedModel(knows="best"), sampling=Sampling(max_steps=2), iterations=5), PROBLEMS[0])
+    assert nothing.chosen is not None
+    assert nothing.chosen.truncated
+    unknown = found(mcts(model=PlantedModel(knows="value"), sampling=Sampling(max_steps=2), iterations=5), PROBLEMS[0])
+    assert unknown.chosen is None
+    assert "cut off" in (unknown.reason or "")
 
 
 @pytest.mark.parametrize("visit", ["end", "leaf", "rollout"])

@@ -143,16 +143,10 @@ def test_a_budget_ends_a_filter_with_what_it_has() -> None:
             assert whole or "stopped" in result.source or result.source["notes"]["n_lost"] > 0
 
 
-class LogitScores(Exact):
-    """The same values, said to be on another scale."""
-
-    scale = "logit"  # type: ignore[assignment]
-
-
 def test_mistaken_settings_are_refused() -> None:
     for settings, said in (
         ({"weighting": "best"}, "incremental, current"),
-        ({"model": LogitScores()}, "calibrate it"),
+        ({"model": Exact(scale="logit")}, "calibrate it"),
         ({"resampling": "random"}, "unknown resampling"),
         ({"ess_threshold": 1.5}, r"\[0, 1\]"),
         ({"n": 0}, "at least 1"),
@@ -191,9 +185,9 @@ def test_more_sweeps_come_to_the_law_that_two_particles_alone_miss(ancestors: st
     """Target P(x) v(x) over the 8 solutions of three coins: after 5 sweeps of 2 particles the shares fit it, after 1 they do not."""
     coins = Coins()
     target = coins.target()
-    problems = [Problem(f"toss {index}") for index in range(120)]
 
-    def misfit(sweeps: int) -> float:
+    def misfit(sweeps: int, n: int) -> float:
+        problems = [Problem(f"toss {index}") for index in range(n)]
         search = ParticleGibbs(
             policy=coins,
             environment=coins,
@@ -207,8 +201,8 @@ def test_more_sweeps_come_to_the_law_that_two_particles_alone_miss(ancestors: st
         counts = Counter(result.chosen.text for result in results(search, problems) if result.chosen is not None)
         return sum((counts[text] - len(problems) * share) ** 2 / (len(problems) * share) for text, share in target.items())
 
-    assert misfit(5) < 18.5  # 99 % point of chi-square with 7 degrees of freedom
-    assert misfit(1) > 18.5
+    assert misfit(5, 150) < 18.5  # 99 % point of chi-square with 7 degrees of freedom
+    assert misfit(1, 400) > 18.5
 
 
 def test_a_sampled_ancestor_puts_the_rest_of_the_reference_behind_another_prefix() -> None:

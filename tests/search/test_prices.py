@@ -39,6 +39,7 @@ from stepward.policies.local import LocalPolicy
 from stepward.policies.scripted import ErrorRates, ScriptedReasoner, ScriptedSolver
 from stepward.rewards.calibration import Calibrated, Calibration, Platt
 from stepward.rewards.combine import Bidirectional, Capped, Ensemble, Lifted, ProcessAndValue
+from stepward.rewards.combine.transform import LogSigmoid
 from stepward.rewards.convention import Convention
 from stepward.rewards.discriminative import DiscriminativeModel
 from stepward.rewards.encoding import Encoded
@@ -249,6 +250,7 @@ EXACT: dict[str, Callable[[Path], RewardModel]] = {
     "bidirectional": lambda folder: Bidirectional(prm(folder)),
     "lifted": lambda folder: Lifted(prm(folder)),
     "lifted, last": lambda folder: Lifted(RoughModel(), how="last"),
+    "log-sigmoid": lambda folder: LogSigmoid(RoughModel(), lambda problem: 0.0, name="zero"),
     "process and value": lambda folder: ProcessAndValue(RoughModel(0), RoughModel(1)),
     "calibrated": lambda folder: calibrated(RoughModel()),
     "ensemble of ensembles": lambda folder: Ensemble([Ensemble([RoughModel(0), RoughModel(1)]), calibrated(Ensemble([RoughModel(2)]))]),

@@ -24,6 +24,7 @@ from stepward.search.stepwise import RefineSteps
 from stepward.search.strategy import Strategy
 from stepward.testing import check_search
 from stepward.testing.ladder import Climber, Ladder
+from stepward.testing.planted import PlantedModel, PlantedPolicy, PlantedTree
 from stepward.testing.reviser import LadderReviser
 
 LADDER = Ladder()
@@ -566,3 +567,37 @@ def test_mistaken_settings_are_refused() -> None:
         RefineSteps(policy=CLIMBER, environment=LADDER, model=Truth(), threshold=math.nan)
     with pytest.raises(InputError, match="bad must not be above good"):
         Backtracking(policy=CLIMBER, environment=LADDER, model=Truth(), good=0.3, bad=0.7)
+
+
+ACTING = PlantedTree(interactive=True)
+WALKER = PlantedPolicy(interactive=True)
+
+
+@pytest.mark.parametrize("how", ["prompt", "resume"])
+def test_revisions_in_an_environment_that_answers_carry_its_answers_to_the_original_problem(how: str) -> None:
+    prompted = PromptReviser(policy=WALKER, environment=ACTING, template="{question}\n{draft}\n{critique}")
+    reviser = prompted if how == "prompt" else Resume(policy=WALKER, environment=ACTING)
+    search = CritiqueRefine(policy=WALKER, environment=ACTING, model=PlantedModel(), reviser=reviser, rounds=3)
+    problems = [ACTING.random(seed) for seed in range(4)]
+    for problem, result in zip(problems, results(search, problems), strict=True):
+        revisions = [node.trajectory for node in result.tree if node.kind == "refine"]
+        assert len(revisions) == 3
+        for revision in revisions:
+            assert revision.problem == problem
+            assert revision.finished
+            assert revision.steps[-1].observation == "the end"
+            assert all(step.observation == "3 branches follow" for step in revision.steps[:-1])
+    check_search(search, problems[:2])
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 33, 250])
+def test_a_refinement_that_wants_more_spends_a_token_budget_to_the_last_token(tokens: int) -> None:
+    """Revisions that a policy writes are draws like all others: the last one is cut off where the budget ends."""
+    prompted = PromptReviser(policy=WALKER, environment=ACTING, template="{question}\n{draft}\n{critique}")
+    for search, problem in (
+        (CritiqueRefine(policy=SOLVER, environment=WORLD, model=Value(), rounds=1000), sums(1)[0]),
+        (CritiqueRefine(policy=WALKER, environment=ACTING, model=PlantedModel(), reviser=prompted, rounds=1000), ACTING.random(1)),
+    ):
+        result = results(replace(search, budget=Budget(policy_tokens=tokens)), [problem])[0]
+        assert result.usage.policy_tokens == tokens
+        assert f"budget of {tokens} policy_tokens is spent" in result.source["stopped"]

@@ -356,6 +356,19 @@ def test_a_call_that_the_budget_allows_in_part_returns_that_part_and_the_next_on
     asyncio.run(run())
 
 
+def test_a_prefix_without_steps_has_scores_too() -> None:
+    """No scores of no steps: scored, and not what the budget left out."""
+
+    async def run() -> None:
+        with metered() as ledger:
+            bench = bench_of(Pen(), ledger=ledger, budget=Budget(calls=1))
+            scores = await bench.score(Counting(), [bench.root.trajectory, Trajectory(PROBLEM, (Step("draw 7"),))])
+        assert [len(found) for found in scores] == [0, 1]
+        assert scores[1].reasons == ("not scored: the budget of 1 calls is spent",)
+
+    asyncio.run(run())
+
+
 def test_a_question_is_metered_and_not_begun_where_it_does_not_fit() -> None:
     begun = []
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from stepward.cli.session import Session
 from stepward.core import Environment, InputError, Policy, RewardModel, Sampling, Search
 from stepward.search.budget import NO_BUDGET, Budget
-from stepward.search.entry import PartKind, Services
+from stepward.search.entry import Part, PartKind, Services
 from stepward.search.load import strategy_named
 from stepward.search.spec import Spec
 
@@ -80,7 +80,7 @@ class OpenJob:
             model=self._model if entry.uses_model(spec.settings) else None,
             sampling=self.job.sampling,
             budget=self.job.budget,
-            parts={name: self._part(name, usable[name].kind) for name in self.job.parts if name in usable},
+            parts={name: self._part(usable[name]) for name in self.job.parts if name in usable},
         )
         return cast(Search, entry.make(services, spec.settings))
 
@@ -96,11 +96,13 @@ class OpenJob:
     def _loaded(self) -> dict[tuple[str, PartKind], Any]:
         return {}
 
-    def _part(self, name: str, kind: PartKind) -> Any:
-        if (name, kind) not in self._loaded:
-            spec = self.job.parts[name]
-            self._loaded[name, kind] = self.work.policy(spec, self.job.part_names.get(name)) if kind == "policy" else self.work.model(spec)
-        return self._loaded[name, kind]
+    def _part(self, part: Part) -> Any:
+        """What --with gives; a policy that is asked for probabilities without its journal, which keeps samples only."""
+        key, spec = (part.name, part.kind), self.job.parts[part.name]
+        if key not in self._loaded:
+            self._loaded[key] = self.work.policy(spec, self.job.part_names.get(part.name)) if part.kind == "policy" else self.work.model(spec)
+        found = self._loaded[key]
+        return getattr(found, "inner", found) if part.reads else found
 
 
 def parts_from(pairs: Sequence[str] | None, *, option: str = "--with", **short: str | None) -> dict[str, str]:

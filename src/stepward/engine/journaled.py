@@ -146,7 +146,11 @@ class JournaledLabeler:
 
 
 class JournaledEnvironment:
-    """An environment whose grades are kept; unscored ones are not, so that a rerun tries them again. Observations are not journaled."""
+    """An environment whose grades are kept; unscored ones are not, so that a rerun tries them again.
+
+    Observations are not journaled: a resumed episode asks for them again. As long as they are the same, its draws and scores are found and nothing is paid for;
+    from the first one that differs on it is another episode, which pays for its own.
+    """
 
     def __init__(self, environment: Environment, journal: Keeper) -> None:
         self.inner: Environment = environment.inner if isinstance(environment, JournaledEnvironment) and environment.journal is journal else environment

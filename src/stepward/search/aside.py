@@ -17,6 +17,6 @@ def aside(bench: Workbench) -> Iterator[Workbench]:
     inside the body.
     """
     scratch = Workbench(bench.problem, bench.policy, bench.environment, sampling=bench.sampling, budget=bench.budget, ledger=bench.ledger)
-    scratch._purse, scratch.failures = bench._purse, bench.failures
+    scratch.purse, scratch.failures = bench.purse, bench.failures
     with unwatched():
         yield scratch

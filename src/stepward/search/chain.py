@@ -69,17 +69,17 @@ class Revisions:
         of = [index for index in range(len(drafts)) for _ in range(n)]
         draws = [draw for at, draft, told in zip(first, drafts, feedback, strict=True) for draw in reviser.draws(draft, told, n, sampling=sampling, draw=at)]
         grown: list[Trajectory | str | None] = [None] * len(draws)
-        bench, drawing = self.bench, Drawing(reviser.world(self.bench.problem), self.bench._purse)
+        bench, drawing = self.bench, Drawing(reviser.world(self.bench.problem), self.bench.purse)
         try:
-            async with bench._one_at_a_time:
+            with bench.alone():
                 await drawing.fill(draws, grown)
         finally:
             bench.failures += [*drawing.lost, *(found for found in grown if isinstance(found, str))]
             for index, found in zip(of, grown, strict=True):
                 if isinstance(found, Trajectory):
                     take(index, [reviser.adopted(drafts[index], found)])
-        if draws and not any(grown):
-            raise bench._purse.out()
+        if draws and all(found is None for found in grown):
+            raise bench.purse.out()
 
     def _request(self, reviser: Reviser, draft: Trajectory, feedback: Feedback, n: int, draw: int) -> Request[list[Trajectory]]:
         sampling = self.bench.sampling

@@ -8,7 +8,7 @@ from functools import cached_property
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
-from stepward.core import Environment, InputError, Policy, RewardModel, Sampling
+from stepward.core import ChoicePolicy, Environment, InputError, LogprobPolicy, Policy, RewardModel, Sampling
 from stepward.engine.named import Fill, Named, Parameter, default_of, has_default
 from stepward.search.budget import NO_BUDGET, Budget
 from stepward.search.spec import Spec, split, unwrapped
@@ -30,11 +30,12 @@ class Services:
 
 @dataclass(frozen=True)
 class Part:
-    """A policy or reward model beside the main ones: the field that takes it, and whether there must be one."""
+    """A policy or reward model beside the main ones: the field that takes it, and whether there must be one. `reads`: a policy asked for probabilities."""
 
     name: str
     kind: PartKind
     required: bool
+    reads: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +143,10 @@ class Entry(Named):
                 yield from ((noun.entry(spec.name), spec.settings) for spec in noun.specs(value))
 
     def _part(self, field: Field[Any]) -> Part | None:
-        kind = _part_kind(self.hints[field.name])
-        return None if field.name in _MAIN or kind is None else Part(field.name, kind, not has_default(field))
+        hint = self.hints[field.name]
+        kind = _part_kind(hint)
+        reads = any({LogprobPolicy, ChoicePolicy} & {*getattr(one, "__mro__", ())} for one in _members(hint))
+        return None if field.name in _MAIN or kind is None else Part(field.name, kind, not has_default(field), reads)
 
 
 @dataclass(frozen=True, kw_only=True)

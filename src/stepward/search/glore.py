@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepward.core import Aggregation, InputError, Policy, RewardModel, check_aggregation
+from stepward.core import Aggregation, InputError, Node, Policy, RewardModel, check_aggregation
 from stepward.search.chain import How, Revisions, check_how, reviser_of
 from stepward.search.evaluator import Scored
 from stepward.search.feedback import Feedback, suspect
@@ -26,7 +26,7 @@ class GLoRe(Strategy):
     the policy). globally, locally: "prompt" shows it the draft, "resume" goes back without a word, for policies that take no instructions. `global_reviser`
     and `local_reviser` take the place of both.
 
-    Cost: n drafts and n scores; for each doubted draft one locator score, a solution (global), the rest of one (local) and two scores.
+    Cost: n drafts and n scores; for each doubted draft a solution (global), the rest of one (local), two scores, and one of the locator if it is another model.
     Defaults: threshold 0.5 (the paper's); gate 0.5 and n 1 (reconstructed). Differences: the paper's refiners are models trained for it.
     (GLoRe: When, Where, and How to Improve LLM Reasoning via Global and Local Refinements, 2024.)
     """
@@ -54,11 +54,17 @@ class GLoRe(Strategy):
             raise InputError("GLoRe.gate is not a number; give a score, or none to refine every draft")
 
     async def grow(self, bench: Workbench) -> None:
-        drafts = await bench.complete([bench.root], self.n)
-        await self._outcome.evaluate(bench, drafts)
+        drafts, left = list[Node](), self.n
+        while left:
+            n = bench.portion(left)
+            drawn = await bench.complete([bench.root], n)
+            await self._outcome.evaluate(bench, drawn)
+            drafts, left = [*drafts, *drawn], left - n
         doubted = [draft for draft in drafts if self.gate is None or not draft.value >= self.gate]
-        located = await bench.score(self.locator or self.model, [draft.trajectory for draft in doubted])
-        feedback = [Feedback(first_suspect=suspect(scores, self.threshold), scores=scores) for scores in located]
+        located = [draft.scores for draft in doubted]
+        if self.locator is not None:
+            located = list(await bench.score(self.locator, [draft.trajectory for draft in doubted]))
+        feedback = [Feedback(first_suspect=None if scores is None else suspect(scores, self.threshold), scores=scores) for scores in located]
         revisions = Revisions(bench)
         whole = await revisions.of(self._global, doubted, [Feedback(scores=told.scores) for told in feedback])
         suspected = [(draft, told) for draft, told in zip(doubted, feedback, strict=True) if told.first_suspect is not None]

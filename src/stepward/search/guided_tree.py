@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepward.core import Aggregation, InputError, Kind, Node, Policy, RewardModel, check_aggregation
-from stepward.search.evaluator import Evaluator, Scored
+from stepward.search.evaluator import Evaluator, Scored, set_value
 from stepward.search.priority import close_upward, merge_equal, open_children
 from stepward.search.strategy import Strategy
 from stepward.search.workbench import OutOfBudget, Stopped, Workbench
@@ -19,7 +20,8 @@ CUT_OFF = "cut off by a limit"
 class GuidedTree(Strategy):
     """A strategy with values of nodes: those of `evaluator`, or else the step scores of `model`, aggregated ("last": a value of the prefix).
 
-    Children that are cut off by a limit, equal to an earlier sibling or without a value are dropped with the reason.
+    Children that are cut off by a limit, equal to an earlier sibling or without a value are dropped with the reason. Only where no other end has a value do
+    those that were cut off get theirs, for what they may state.
     """
 
     model: RewardModel | None = None
@@ -40,6 +42,18 @@ class GuidedTree(Strategy):
             return self.evaluator
         assert self.model is not None  # checked at construction
         return Scored(model=self.model, aggregation=self.aggregation)
+
+    @abstractmethod
+    async def explore(self, bench: Workbench) -> None:
+        """Grow the tree until the strategy is done."""
+
+    async def grow(self, bench: Workbench) -> None:
+        try:
+            await self.explore(bench)
+        except Stopped:
+            await self.value_cut(bench)
+            raise
+        await self.value_cut(bench)
 
     async def propose(self, bench: Workbench, node: Node, n: int) -> list[Node]:
         """n children of the node. Variants propose in other ways."""
@@ -71,7 +85,7 @@ class GuidedTree(Strategy):
         """Value the children and drop what is of no use."""
         for child in children:
             if child.trajectory.truncated:
-                child.drop(CUT_OFF)
+                cut_off(child)
         bench.notes["duplicates"] = bench.notes.get("duplicates", 0) + merge_equal(parent)
         await self.value(bench, [child for child in children if not child.closed and (judge or child.ended)])
 
@@ -85,8 +99,14 @@ class GuidedTree(Strategy):
 
     async def finish(self, bench: Workbench, node: Node) -> None:
         """Complete a prefix once where the tree has no end with a value, so that there is an answer."""
-        if all(math.isnan(end.value) for end in bench.tree.ends):
+        if no_answer(bench):
             await self.rollout(bench, next(place for place in reversed(node.path) if not place.ended))
+
+    async def value_cut(self, bench: Workbench) -> None:
+        """The values of the ends that were cut off, where no end has one."""
+        cut = [end for end in bench.tree.ends if end.dropped == CUT_OFF]
+        if cut and no_answer(bench):
+            await self.values.evaluate(bench, cut)
 
     async def rollout(self, bench: Workbench, node: Node) -> Node | None:
         """A whole solution from the node, with its value; None where it has none. It is an end of the tree, closed to descents."""
@@ -101,7 +121,18 @@ class GuidedTree(Strategy):
             node.closed, node.dropped = was
         end.closed = True
         if end.trajectory.truncated:
-            end.drop(CUT_OFF)
+            cut_off(end)
             return None
         await self.value(bench, [end])
         return None if math.isnan(end.value) else end
+
+
+def cut_off(node: Node) -> None:
+    """Unscored, and nothing to go on from."""
+    set_value(node, math.nan, CUT_OFF)
+    node.drop(CUT_OFF)
+
+
+def no_answer(bench: Workbench) -> bool:
+    """Whether no end of the tree has a value yet."""
+    return all(math.isnan(end.value) for end in bench.tree.ends)

@@ -75,8 +75,8 @@ class HelperUnderBudget(Strategy):
 
     `help_samples` steps are drawn from the helper and the best-scored one is taken: with the policy as its own helper, help is more search.
     Cost for T steps: T steps and T scores, help_samples steps and scores instead of one where help is asked.
-    Defaults: rate 0.5 for random help (reconstructed). Differences: states know the number of steps so far, which gives the table a finite horizon; the paper
-    trains a classifier to imitate the table, here it acts itself.
+    Defaults: rate 0.5 for random help (reconstructed). Differences: the plan knows the number of steps so far and has a finite horizon;
+    the paper trains a classifier to imitate the table, here it acts itself.
     (Self-Regulation and Requesting Interventions, 2025.)
     """
 

@@ -70,8 +70,12 @@ class MAgICoRe(Strategy):
         critic = self.critic or critic_of(self.criticise_by, writer, self.threshold)
         reviser = self.reviser or reviser_of(self.revise_by, writer, self.environment)
         outcomes: dict[int, float] = {}
-        pool = await bench.complete([bench.root], self.k)
-        await self._weigh(bench, pool, outcomes)
+        pool, left = list[Node](), self.k
+        while left:
+            n = bench.portion(left)
+            drawn = await bench.complete([bench.root], n)
+            await self._weigh(bench, drawn, outcomes)
+            pool, left = [*pool, *drawn], left - n
         for _ in range(self.iterations):
             if not self._hard(bench, pool, outcomes):
                 return

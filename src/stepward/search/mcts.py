@@ -40,8 +40,8 @@ class MCTS(GuidedTree):
     tree for the first iterations, nothing where it comes by old nodes; "rollout" also I completions.
     Defaults: c_init, c_base and 20 iterations are OpenR's (2024; AlphaZero, 2018), c = 1.4 that of optillm's rStar; expansions 4 is that of compute-optimal
     scaling scripts. (Bandit Based Monte-Carlo Planning, 2006; AlphaZero-like Tree-Search can Guide Large Language Model Decoding and Training, 2023.)
-    Differences from OpenR: no noise at the root; equal siblings are merged, and equal frequencies are their priors where a policy tells no log-probability;
-    ends are valued again only in so far as they are visited again. An increasing map of the values can change the search; a constant added to all cannot.
+    Differences from OpenR: no noise at the root; equal siblings are merged (`notes` count them), and a child's prior is its share of the draws where a policy
+    tells no log-probability. An increasing map of the values can change the search; a constant added to all cannot.
     """
 
     priority: Rule = "puct"
@@ -69,7 +69,7 @@ class MCTS(GuidedTree):
     def rule(self) -> Priority:
         return Priority(rule=self.priority, c=self.c, c_init=self.c_init, c_base=self.c_base)
 
-    async def grow(self, bench: Workbench) -> None:
+    async def explore(self, bench: Workbench) -> None:
         start: Node | None = bench.root
         while start is not None:
             for _ in range(self.iterations):

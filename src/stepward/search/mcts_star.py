@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stepward.core import InputError, Node, Policy
-from stepward.search.guided_tree import CUT_OFF, GuidedTree
+from stepward.search.guided_tree import GuidedTree, cut_off
 from stepward.search.priority import close_upward, open_children, uct2
 from stepward.search.sampled import at_least_one
 from stepward.search.workbench import Workbench
@@ -58,7 +58,7 @@ class MCTSStar(GuidedTree):
         if self.repeated not in ("refuse", "keep"):
             raise InputError(f"MCTSStar.repeated must be 'refuse' or 'keep', got {self.repeated!r}")
 
-    async def grow(self, bench: Workbench) -> None:
+    async def explore(self, bench: Workbench) -> None:
         for _ in range(self.iterations):
             if bench.root.closed:
                 break
@@ -127,7 +127,7 @@ class MCTSStar(GuidedTree):
             for step in steps:
                 step.closed = True
                 if step.trajectory.truncated:
-                    step.drop(CUT_OFF)
+                    cut_off(step)
                 elif not step.ended:
                     step.drop(_ROLLED)
             known = [step for step in steps if not math.isnan(step.value)]

@@ -34,6 +34,7 @@ class Majority(Strategy):
 class BestOfN(Strategy):
     """Draw `n` solutions, answer the one that the reward model likes best (Cobbe et al., Training Verifiers, 2021). Cost: n solutions, n scores.
 
+    Where drawing and judging share a limit (calls, FLOPs, seconds) they take turns, so that what was drawn is also judged.
     Candidates that cannot be scored never win; if none can, nothing is chosen. Invariant to any increasing map of the scores.
     """
 
@@ -59,7 +60,10 @@ class BestOfN(Strategy):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedBestOfN(BestOfN):
-    """Draw `n` solutions, answer argmax over answers a of the summed value of the candidates that answer a (Li et al., DIVERSE, 2022)."""
+    """Draw `n` solutions, answer argmax over answers a of the summed value of the candidates that answer a (Li et al., DIVERSE, 2022).
+
+    Cost: n solutions, n scores.
+    """
 
     name = "weighted"
 
@@ -69,7 +73,11 @@ class WeightedBestOfN(BestOfN):
 
 @dataclass(frozen=True, kw_only=True)
 class HybridVote(BestOfN):
-    """The majority's answer where at least a share `consensus` of the votes agrees, else the candidate of largest value (see `hybrid_vote`, HMR 2025)."""
+    """The majority's answer where at least a share `consensus` of the votes agrees, else the candidate of largest value.
+
+    Cost: n solutions, n scores. HMR of Uncertainty-Based Methods for Automated Process Reward Data Construction and Output Aggregation (2025); the default of
+    `consensus` is a reconstruction.
+    """
 
     consensus: float = 0.5
 
@@ -85,7 +93,11 @@ class HybridVote(BestOfN):
 
 @dataclass(frozen=True, kw_only=True)
 class FrequencyRewardVote(BestOfN):
-    """Largest alpha x mean value + (1 - alpha) x share of an answer, both normed over the answers (see `frequency_reward_vote`, WRF 2025)."""
+    """The answer of largest alpha x mean value + (1 - alpha) x share, both mapped to [0, 1] over the answers by their minimum and maximum.
+
+    Cost: n solutions, n scores. WRF of Uncertainty-Based Methods for Automated Process Reward Data Construction and Output Aggregation (2025); the default of
+    alpha is a reconstruction.
+    """
 
     alpha: float = 0.5
 

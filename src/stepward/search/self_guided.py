@@ -56,7 +56,7 @@ class SelfGuidedMCTS(GuidedTree):
         if self.reflections < 0 or (self.max_depth is not None and self.max_depth < 1):
             raise InputError(f"SelfGuidedMCTS needs reflections >= 0 and max_depth >= 1 or None, got {self.reflections} and {self.max_depth}")
 
-    async def grow(self, bench: Workbench) -> None:
+    async def explore(self, bench: Workbench) -> None:
         again = False
         for _ in range(self.iterations):
             if bench.root.closed:

@@ -11,7 +11,7 @@ from stepward.core import FAILURES, InputError, Node, Policy, Problem, Trajector
 from stepward.environments.episode import grade
 from stepward.search.chain import standing
 from stepward.search.evaluator import Evaluator, set_value
-from stepward.search.guided_tree import CUT_OFF, GuidedTree
+from stepward.search.guided_tree import GuidedTree, cut_off
 from stepward.search.hinted import Hinted
 from stepward.search.sampled import at_least_one
 from stepward.search.select import epsilon_greedy
@@ -48,7 +48,7 @@ class QGuided(GuidedTree):
         if self.final not in ("q", "reward"):
             raise InputError(f"QGuided.final must be 'q' or 'reward', got {self.final!r}")
 
-    async def grow(self, bench: Workbench) -> None:
+    async def explore(self, bench: Workbench) -> None:
         await self.walk(bench, [bench.root] * self.trajectories)
 
     async def walk(self, bench: Workbench, starts: Sequence[Node], *, policy: Policy | None = None) -> list[Node]:
@@ -71,7 +71,7 @@ class QGuided(GuidedTree):
         """Set the candidates' values; those without one, and those cut off, are dropped."""
         for child in children:
             if child.trajectory.truncated:
-                child.drop(CUT_OFF)
+                cut_off(child)
         usable = [child for child in children if not child.closed]
         rewarded = [child for child in usable if child.ended and self.final == "reward"]
         await self.value(bench, [child for child in usable if child not in rewarded])
@@ -121,7 +121,7 @@ class StepSelection(QGuided):
         if self.retries < 0 or math.isnan(self.accept):
             raise InputError(f"StepSelection needs retries >= 0 and accept a number, got {self.retries} and {self.accept}")
 
-    async def grow(self, bench: Workbench) -> None:
+    async def explore(self, bench: Workbench) -> None:
         lessons: list[str] = []
         for attempt in range(self.retries + 1):
             policy = Hinted(self.policy, "\n\n".join(lessons)) if lessons else self.policy

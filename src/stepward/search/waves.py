@@ -45,10 +45,10 @@ async def ask_all(bench: Workbench, requests: Sequence[Request[T]], take: Callab
         request = requests[index]
         if request.price is None and request.calls and bench.budget.policy_tokens is not None:
             raise Unpriced(f"{request.what} cannot tell its price beforehand, so a budget of policy tokens cannot be kept; give calls instead")
-        return bench._purse.of_request(request.price, request.calls, request.what)
+        return bench.purse.of_request(request.price, request.calls, request.what)
 
     try:
-        for wave, fits in bench._purse.waves(len(requests), price):
+        for wave, fits in bench.purse.waves(len(requests), price):
             if not fits:
                 break
             total = Usage.total(requests[index].price or Usage() for index in wave)
@@ -58,4 +58,4 @@ async def ask_all(bench: Workbench, requests: Sequence[Request[T]], take: Callab
         for index in sorted(found):
             take(index, found[index])
     if requests and not found and not failed:
-        raise bench._purse.out()
+        raise bench.purse.out()

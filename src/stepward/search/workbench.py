@@ -47,7 +47,7 @@ class Workbench:
     (by seconds, or by whoever runs it), what had arrived is in the tree. One call is made at a time (else RuntimeError). `failures` holds the reasons of
     requests that failed; `notes` is for what a strategy wants to say about this search (JSON): it goes to the result's source.
 
-    `ledger`: an open one (see `metered`), which what is awaited here charges.
+    `ledger`: an open one (see `metered`), which what is awaited here charges. `purse` and `alone` are for other ways to ask (see `search.waves`).
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Workbench:
         self.ledger = Ledger() if ledger is None else ledger
         self.failures: list[str] = []
         self.notes: dict[str, Any] = {}
-        self._purse = Purse(budget.counted, self.ledger)
+        self.purse = Purse(budget.counted, self.ledger)
         self._drawn = Counter[tuple[str, str]]()
         self._n_random = 0
         self._busy = False
@@ -81,17 +81,17 @@ class Workbench:
     @property
     def calls(self) -> int:
         """Draws (steps, in an environment that answers), scores and other requests made so far."""
-        return self._purse.calls
+        return self.purse.calls
 
     @property
     def spent(self) -> dict[str, int]:
         """So far, in the units of a budget."""
-        return self._purse.spent
+        return self.purse.spent
 
     @property
     def stopped(self) -> str | None:
         """Why the budget allowed less than was asked for, if it did."""
-        return str(self._purse.out()) if self._purse.short else None
+        return str(self.purse.out()) if self.purse.short else None
 
     def answers(self, nodes: Sequence[Node]) -> list[str | None]:
         """The canonical answer of each node's trajectory; None where it states none."""
@@ -152,12 +152,12 @@ class Workbench:
 
         Of calls half of those left; of FLOPs as many as half of the rest pays for; under a limit of seconds as many as there are already.
         """
-        left = self._purse.left
+        left = self.purse.left
         if "calls" in left:
             n = min(n, left["calls"] // 2)
         if "flops" in left:
             root = self.root.trajectory
-            price = self._purse.of_draw(self.policy, root, until=Until.END, sampling=self.sampling, draw=0)
+            price = self.purse.of_draw(self.policy, root, until=Until.END, sampling=self.sampling, draw=0)
             n = min(n, left["flops"] // (2 * max(1, price["flops"])))
         if self.budget.seconds is not None:
             n = min(n, len(self.tree) - 1)
@@ -173,29 +173,29 @@ class Workbench:
         found: list[StepScores | None] = [None] * len(trajectories)
 
         async def one(index: int) -> None:
-            self._purse.count(1)
+            self.purse.count(1)
             found[index] = await score_or_reason(model, trajectories[index])
 
         def price(index: int) -> Price | None:
             try:
-                return self._purse.of_score(model, trajectories[index])
+                return self.purse.of_score(model, trajectories[index])
             except FAILURES as error:
                 found[index] = StepScores.unscored(len(trajectories[index]), f"{_SCORING_FAILED}: {error}", scale=model.scale)
                 return None
 
         try:
-            with self._alone():
-                for wave, fits in self._purse.waves(len(trajectories), price):
+            with self.alone():
+                for wave, fits in self.purse.waves(len(trajectories), price):
                     if not fits:
                         break
                     await all_of(one(index) for index in wave)
-            if None in found:
-                out = self._purse.out()
-                if not any(found):
+            left_out = [index for index, scores in enumerate(found) if scores is None]
+            if left_out:
+                out = self.purse.out()
+                if len(left_out) == len(found):
                     raise out
-                found = [
-                    scores or StepScores.unscored(len(each), f"not scored: {out}", scale=model.scale) for scores, each in zip(found, trajectories, strict=True)
-                ]
+                for index in left_out:
+                    found[index] = StepScores.unscored(len(trajectories[index]), f"not scored: {out}", scale=model.scale)
         finally:
             self._note(next(filter(None, scores.reasons), "") for scores in found if scores is not None)
             for index, scores in enumerate(found):
@@ -211,15 +211,26 @@ class Workbench:
 
         Raises: what the request raises; OutOfBudget where it does not fit.
         """
-        with self._alone():
+        with self.alone():
             try:
-                if not self._purse.fitting([self._purse.of_request(price, calls, "a request of this strategy")]):
-                    raise self._purse.out()
+                if not self.purse.fitting([self.purse.of_request(price, calls, "a request of this strategy")]):
+                    raise self.purse.out()
             except BaseException:
                 request.close()
                 raise
-            self._purse.count(calls)
+            self.purse.count(calls)
             return await request
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One call at a time: two at once would make the tree, and where a budget ends, a matter of chance."""
+        if self._busy:
+            raise RuntimeError("a workbench does one call at a time: give it all nodes, or all trajectories, in one call")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     # Inside
 
@@ -231,15 +242,15 @@ class Workbench:
         name = policy.fingerprint
         draws = [Draw(node.trajectory, self._next_draw(name, node), until, sampling, policy) for node in parents]
         grown: list[Trajectory | str | None] = [None] * len(draws)
-        drawing = Drawing(self.environment, self._purse)
+        drawing = Drawing(self.environment, self.purse)
         try:
-            with self._alone():
+            with self.alone():
                 await drawing.fill(draws, grown)
         finally:
             self._note(drawing.lost)
             children = self._adopt(parents, grown, kind)
         if draws and not children:
-            raise self._purse.out() if None in grown else Stopped(next(found for found in grown if isinstance(found, str)))
+            raise self.purse.out() if None in grown else Stopped(next(found for found in grown if isinstance(found, str)))
         return children
 
     def _adopt(self, parents: Sequence[Node], grown: list[Trajectory | str | None], kind: Kind) -> list[Node]:
@@ -258,17 +269,6 @@ class Workbench:
                 node.drop(reason)
         announce(self.tree)
         return children
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One call at a time: two at once would make the tree, and where a budget ends, a matter of chance."""
-        if self._busy:
-            raise RuntimeError("a workbench does one call at a time: give it all nodes, or all trajectories, in one call")
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
 
     def _next_draw(self, policy: str, node: Node) -> int:
         key = (policy, node.trajectory.key)

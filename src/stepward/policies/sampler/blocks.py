@@ -6,6 +6,8 @@ Which sequence a row holds is the caller's business. After PagedAttention (Effic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -72,7 +74,11 @@ class Blocks:
     def mix(self, layer: int, chances: Tensor) -> Tensor:
         """The row's values weighted with chances [B, shared heads, G, positions], [B, shared heads, G, size]."""
         n_rows, n_heads, grouped, _ = chances.shape
-        by_block = chances.view(n_rows, n_heads, grouped, self._width, _POSITIONS) if chances.is_contiguous() else chances.reshape(n_rows, n_heads, grouped, self._width, _POSITIONS)
+        by_block = (
+            chances.view(n_rows, n_heads, grouped, self._width, _POSITIONS)
+            if chances.is_contiguous()
+            else chances.reshape(n_rows, n_heads, grouped, self._width, _POSITIONS)
+        )
         of_blocks = by_block.permute(0, 3, 1, 2, 4)[self._rows, self._numbers]
         mixed = of_blocks @ self._states[1, layer, : self._n]
         if self._width == 1:
@@ -95,6 +101,18 @@ class Blocks:
         if blocks:
             self._row[blocks] = target
             self._of_row[target] = blocks
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Rows `targets`, which hold nothing, get copies of what rows `sources` hold."""
+        old: list[int] = []
+        new: list[int] = []
+        for source, target in zip(sources, targets, strict=True):
+            blocks = self._of_row.get(source, [])
+            old += blocks
+            self._of_row[target] = [self._take(target, number) for number in range(len(blocks))]
+            new += self._of_row[target]
+        if new:
+            self._states[:, :, new] = self._states[:, :, old]
 
     def free(self, row: int) -> None:
         """The row holds nothing any more."""

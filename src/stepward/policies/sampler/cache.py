@@ -107,7 +107,6 @@ class RowCache(Cache):  # type: ignore[misc]
             self.keys[layer][run, :, start : start + length] = keys[None, :, :length]
             self.values[layer][run, :, start : start + length] = values[None, :, :length]
 
-
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a row over another."""
         for tensors in (self.keys, self.values):

@@ -29,6 +29,9 @@ class Decoder(Protocol):
     def move(self, source: int, target: int, length: int) -> None:
         """Copy slot `source` (its first `length` positions) over slot `target`."""
 
+    def fork(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
+        """Let slots `targets` hold copies of `sources` (the first so many positions of each), which stay."""
+
     def keep(self, slot: int, group: Group, ids: Ids) -> None:
         """Remember the slot's sequence for later loads that start with it."""
 
@@ -72,6 +75,11 @@ class CachedDecoder:
 
     def move(self, source: int, target: int, length: int) -> None:
         self._rows.move(source, target, length)
+
+    def fork(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
+        self._rows.reserve(max(targets) + 1, max(lengths))
+        for source, target, length in zip(sources, targets, lengths, strict=True):
+            self._rows.move(source, target, length)
 
     def keep(self, slot: int, group: Group, ids: Ids) -> None:
         pieces, known = self._store.find(group, ids)

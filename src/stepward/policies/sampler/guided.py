@@ -44,6 +44,10 @@ class GuidedDecoder:
         for decoder in self._decoders:
             decoder.move(source, target, length)
 
+    def fork(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
+        for decoder in self._decoders:
+            decoder.fork(sources, targets, lengths)
+
     def keep(self, slot: int, group: Group, ids: Ids) -> None:
         for decoder in self._decoders:
             decoder.keep(slot, group, ids)

@@ -69,9 +69,7 @@ class PrefixStore:
         if sum(piece.segment.n_bytes for piece in pieces) > self.max_bytes:
             return
         siblings = self._groups.setdefault(group, OrderedDict())
-        replaced = [
-            number for number, other in siblings.items() if len(other.ids) <= len(entry.ids) and np.array_equal(other.ids, entry.ids[: len(other.ids)])
-        ]
+        replaced = [number for number, other in siblings.items() if len(other.ids) <= len(entry.ids) and np.array_equal(other.ids, entry.ids[: len(other.ids)])]
         siblings[self._next] = entry
         self._order[self._next] = group
         self._next += 1

@@ -37,6 +37,10 @@ class RecomputeDecoder:
     def move(self, source: int, target: int, length: int) -> None:
         self._slots[target] = self._slots[source][:length]
 
+    def fork(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
+        for source, target, length in zip(sources, targets, lengths, strict=True):
+            self._slots[target] = self._slots[source][:length]
+
     def keep(self, slot: int, group: Group, ids: Ids) -> None:
         """Nothing is kept."""
 

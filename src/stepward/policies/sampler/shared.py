@@ -72,12 +72,19 @@ class SharedDecoder(CachedDecoder):
         ids, at = torch.from_numpy(tokens).to(self._device)[:, None], torch.from_numpy(positions).to(self._device)[:, None]
         return self._lean.run(ids, at, int(positions.max()) + 1, attend)
 
-    def move(self, source: int, target: int, length: int) -> None:
+    def move(self, source: int, target: int, length: int) -> None:  # noqa: ARG002
         prefix = self._prefix_of[source]
         self._leave(target)
         prefix = self._prefix_of[source]  # leaving may have moved it
         self._join(target, prefix)
         self._own.rename(source, target)
+
+    def fork(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:  # noqa: ARG002
+        for target in targets:
+            self._leave(target)
+        for source, target in zip(sources, targets, strict=True):
+            self._join(target, self._prefix_of[source])
+        self._own.copy(sources, targets)
 
     def _read(self, slot: int, start: int, end: int) -> LayerStates:
         prefix = self._prefix_of[slot]

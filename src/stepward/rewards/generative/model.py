@@ -23,7 +23,8 @@ class GenerativeModel:
     Steps without a verdict are unscored with the reason, which begins with "abstained" where the judge stopped on purpose. `aspects`: "votes", how many
     answers a score comes from, and "words", how many of those were read from the words alone; tasks add their own. `rationales` keep the judge's text.
     Cost is charged as a reward model's (`reward_tokens` read, `reward_written` written). `sampling.max_tokens` is the budget of one answer; its step limits
-    do not apply. A greedy judge (temperature 0) is asked a second time at temperature 0.7, for its second answer would be its first.
+    do not apply. A greedy judge (temperature 0) is asked a second time at temperature 0.7, for its second answer would be its first. What a request costs is
+    not known before (an answer without a verdict is asked for again), so searches with a budget of reward tokens or FLOPs refuse it.
     """
 
     scale: Scale = "probability"
