@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=_ROOT / "runs" / "benchmarks" / "search_model", help="folder of the reward model; trained where absent")
     parser.add_argument("--rows", type=int, default=128, help="rows of a batch where its_hub's problems are merged")
     parser.add_argument("--repeats", type=int, default=1, help="measure our side so often and report the median")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of each of our two models; the peers have torch's default")
     parser.add_argument("--skip-peers", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -60,6 +61,7 @@ def main() -> None:
     kinds = [options.only] if options.only else list(_KINDS)
     report: dict[str, Any] = {"benchmark": "search", "machine": machine(), "problems": options.problems, "its_hub": its_hub_version()}
     report["figures"] = {kind: measure(kind, problems, options) for kind in kinds}
+    report["ratios"] = {kind: {name: found["times_slower"] for name, found in report["figures"][kind].items()} for kind in kinds}
     if options.json:
         print(json.dumps(report))
         return
@@ -76,8 +78,11 @@ def main() -> None:
 def measure(kind: str, problems: Sequence[Problem], options: argparse.Namespace) -> dict[str, Any]:
     """All sides of one search."""
     limits = Limits()
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
     runs = sorted((alone(ours, kind, problems, options.model, limits) for _ in range(options.repeats)), key=lambda run: run["wall_s"])
-    figures: dict[str, Any] = {"ours": runs[len(runs) // 2]}
+    torch.set_num_threads(n_threads)
+    figures: dict[str, Any] = {"ours": runs[len(runs) // 2] | {"times_slower": 1.0}}
     if options.skip_peers:
         return figures
     figures["loop"] = alone(peer, problems, options.model, limits, lambda *sides: loop(beam_problem if kind == "beam" else best_of_problem, *sides, limits))
@@ -86,8 +91,8 @@ def measure(kind: str, problems: Sequence[Problem], options: argparse.Namespace)
             figures[name] = alone(
                 peer, problems, options.model, limits, lambda *sides, at_once=at_once: its_hub_side(kind, *sides, limits, at_once=at_once, rows=options.rows)
             )
-    for name, found in figures.items():
-        found["times_slower"] = found["wall_s"] / figures["ours"]["wall_s"] if name != "ours" else 1.0
+    for found in figures.values():
+        found["times_slower"] = found["wall_s"] / figures["ours"]["wall_s"]
     return figures
 
 
@@ -259,7 +264,7 @@ def show(kind: str, figures: dict[str, Any]) -> None:
         right = found["accuracy"]
         solved = f"{100 * right['value']:.1f} [{100 * right['low']:.1f}, {100 * right['high']:.1f}]"
         print(
-            f"{name:18s} {found['wall_s']:8.2f} {found.get('times_slower', 1):7.2f} {found['cpu_s']:7.2f}  {solved:20s} {found['tokens_written']:8d} "
+            f"{name:18s} {found['wall_s']:8.2f} {found['times_slower']:7.2f} {found['cpu_s']:7.2f}  {solved:20s} {found['tokens_written']:8d} "
             f"{found['policy_prefilled']:9d} {found['reward_read']:8d}"
         )
     mine = figures["ours"]

@@ -47,7 +47,7 @@ class ReasonerRun(TinyRun):
     batch: int = 32
     lr: float = 1.5e-3
     muon_lr: float = 8e-3
-    decay_steps: int = 400
+    decay_steps: int = 1600
     curriculum_steps: int = 1000
 
 

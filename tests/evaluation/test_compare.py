@@ -121,6 +121,13 @@ def test_rows_say_which_strategies_are_worth_their_compute() -> None:
     assert shares["wasteful"] == 0.0
 
 
+def test_strategies_at_the_same_place_share_their_standing() -> None:
+    right = np.arange(len(PROBLEMS)) < 30
+    rows = Comparison(trials=[trial("a", right), trial("b", right), trial("c", right, tokens=20)]).rows
+    assert [row.words for row in rows] == ["hull", "hull", "dominated by a"]
+    assert [row.hull_share for row in rows] == [1.0, 1.0, 0.0]
+
+
 def test_pairs_are_of_the_problems_that_both_know() -> None:
     first = Trial.of("a", [result(p, 1.0) for p in PROBLEMS[:20]])
     second = Trial.of("b", [result(p, None if index < 8 else 0.0) for index, p in enumerate(PROBLEMS[:20])])

@@ -135,7 +135,7 @@ def compare(
     usage, paid = Usage.total(run.ledger.usage for run in runs), Usage.total(run.ledger.paid for run in runs)
     summary: dict[str, Any] = comparison.to_json() | {"usage": usage.to_record(), "paid": paid.to_record(), "out": None if out is None else str(out)}
     if out is not None:
-        write(out, comparison, files, summary, settings={"policy": policy, "model": model, "environment": environment, "seed": seed})
+        write(out, comparison, aligned(made), files, summary, settings={"policy": policy, "model": model, "environment": environment, "seed": seed})
     if json:
         print_json(summary)
         return

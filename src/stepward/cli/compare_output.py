@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 
 from stepward.cli.output import finite, print_table
 from stepward.cli.search_run import without_tree
-from stepward.core import InputError, SearchResult, content_hash
+from stepward.core import FormatError, InputError, SearchResult, content_hash, from_record
 from stepward.data.atomic import replacing
+from stepward.data.rows import parse_object
 from stepward.data.store import read_records
 from stepward.evaluation.compare import COSTS, Comparison
 from stepward.evaluation.statistics import Estimate
@@ -34,10 +36,17 @@ def read_results(file: Path) -> list[SearchResult]:
     return found
 
 
-def results_of(file: Path, keys: Sequence[str]) -> list[SearchResult]:
-    """The results of these problems, whole."""
-    wanted = {record.tree.problem.key: record for record in read_records(file) if record.tree.problem.key in set(keys)}
-    return [wanted[key] for key in keys]
+def results_of(file: Path, keys: Sequence[str], identifiers: Sequence[str]) -> list[SearchResult]:
+    """The results of these problems, whole. Of a plain file only the lines that hold one of the problems' `identifiers` are decoded, if that finds them."""
+    found: dict[str, SearchResult] = {}
+    if file.suffix == ".jsonl":
+        needles = [json.dumps(identifier).encode() for identifier in identifiers]
+        with suppress(FormatError), file.open("rb") as stream:
+            records = (from_record(parse_object(line)) for line in stream if any(needle in line for needle in needles))
+            found = {record.tree.problem.key: record for record in records}
+    if not set(keys) <= found.keys():
+        found = {record.tree.problem.key: record for record in read_records(file)}
+    return [found[key] for key in keys]
 
 
 def aligned(made: Mapping[str, list[SearchResult]]) -> dict[str, list[SearchResult]]:
@@ -57,8 +66,16 @@ def file_name(name: str) -> str:
     return plain if plain == name.replace(":", "_") and len(plain) <= _MOST_NAME else f"{plain[:_MOST_NAME]}-{content_hash(name)[:8]}"
 
 
-def write(out: Path, comparison: Comparison, files: Mapping[str, Path], summary: dict[str, Any], *, settings: dict[str, Any]) -> None:
-    """comparison.json, comparison.png and report.html; each file appears whole. `files`: where each strategy's results with their trees are."""
+def write(
+    out: Path,
+    comparison: Comparison,
+    made: Mapping[str, list[SearchResult]],
+    files: Mapping[str, Path],
+    summary: dict[str, Any],
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """comparison.json, comparison.png and report.html; each file appears whole. `files`: where each strategy's results, `made`, are with their trees."""
     from stepward.evaluation.report import Provenance, SearchTrees, Section, comparison_sections, plot_strategies_png, write_report
 
     out.mkdir(parents=True, exist_ok=True)
@@ -68,8 +85,9 @@ def write(out: Path, comparison: Comparison, files: Mapping[str, Path], summary:
     with replacing(out / "comparison.png") as stream:
         stream.write(plot_strategies_png(comparison))
     sections: list[Section] = comparison_sections(comparison)
-    keys = [comparison.problems[place] for place in telling(comparison)]
-    by_strategy = [results_of(file, keys) for file in files.values()]
+    places = telling(comparison)
+    keys = [comparison.problems[place] for place in places]
+    by_strategy = [results_of(file, keys, [made[name][place].tree.problem.id for place in places]) for name, file in files.items()]
     for place in range(len(keys)):
         trees = [results[place] for results in by_strategy]
         caption = "In the order of the table: " + ", ".join(files) + "."

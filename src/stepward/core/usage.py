@@ -30,7 +30,8 @@ class Usage:
     wall_s: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in _FIELDS})
+        theirs = vars(other)
+        return Usage(**{name: mine + theirs[name] for name, mine in vars(self).items()})
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in _FIELDS)

@@ -14,6 +14,7 @@ from itertools import combinations, product
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stepward.core import Floats, InputError, SearchResult, Trajectory, Usage
 from stepward.evaluation.statistics import RESAMPLES, Estimate, difference_estimate, finite_or_none, mcnemar_exact, mean_estimates
@@ -174,13 +175,13 @@ class Comparison:
         """A row a strategy, in the given order."""
         costs = self.mean_costs(self.x)
         x, y = np.array([cost.value for cost in costs]), np.array([accuracy.value for accuracy in self.accuracies])
-        on_hull, shares = hull(x, y), self._hull_shares()
+        on_hull, shares = at_hull(x, y), self._hull_shares()
         rows = []
         for place, trial in enumerate(self.trials):
             better = dominating(x, y, place)
             unknown_y = math.isnan(y[place])
-            standing: Standing = "unknown" if unknown_y else "hull" if place in on_hull else "undominated" if better is None else "dominated"
-            by = None if better is None or place in on_hull else self.trials[better].name
+            standing: Standing = "unknown" if unknown_y else "hull" if on_hull[place] else "undominated" if better is None else "dominated"
+            by = None if better is None or on_hull[place] else self.trials[better].name
             unknown = int(np.isnan(trial.correct).sum())
             rows.append(Row(trial.name, self.accuracies[place], costs[place], unknown, standing, by, float(shares[place])))
         return rows
@@ -254,7 +255,7 @@ class Comparison:
         x = weights @ np.stack([trial.costs[self.x] for trial in self.trials], axis=1) / n
         counts = np.zeros(len(self.trials))
         for one_x, one_y in zip(x, y, strict=True):
-            counts[hull(one_x, one_y)] += 1.0
+            counts[at_hull(one_x, one_y)] += 1.0
         return counts / _HULL_RESAMPLES
 
 
@@ -328,6 +329,14 @@ def hull(x: Floats, y: Floats) -> list[int]:
             chain.pop()
         chain.append(place)
     return chain
+
+
+def at_hull(x: Floats, y: Floats) -> NDArray[np.bool_]:
+    """Which points are on the hull; all of those at the same place are."""
+    found = np.zeros(len(x), dtype=bool)
+    for corner in hull(x, y):
+        found |= (x == x[corner]) & (y == y[corner])
+    return found
 
 
 def _turns_up(x: Floats, y: Floats, a: int, b: int, c: int) -> bool:

@@ -22,7 +22,7 @@ from stepward.policies.sampler.likelihood import ENTROPY, LOGPROB, Likelihood, l
 from stepward.policies.sampler.pool import Pool
 from stepward.policies.sampler.rendering import Continuation, Rendered, Rendering, Template
 from stepward.policies.sampler.request import Draw, Request
-from stepward.policies.sampler.weights import active_parameters, attention_flops, context_length, weights_fingerprint
+from stepward.policies.sampler.weights import Flops, context_length, weights_fingerprint
 from stepward.policies.sampler.worker import Worker
 
 _DEFAULT_SEPARATOR = "\n\n"
@@ -83,7 +83,7 @@ class LocalPolicy:
         self.context = context_length(model)
         self._folder = folder
         self._max_rows, self._prefix_bytes, self._prefill_tokens = max_rows, prefix_bytes, prefill_tokens
-        self._parameters = active_parameters(model)
+        self._flops_of = Flops(model)
         self._likelihood: Likelihood | None = None  # made and used in the worker's thread
         self._worker = Worker(self._make_pool, self._read)
         self._broken_steps = BrokenSteps()
@@ -314,7 +314,7 @@ class LocalPolicy:
         )
 
     def _flops(self, start: int, end: int) -> int:
-        return 2 * self._parameters * (end - start) + attention_flops(self.model, start, end)
+        return self._flops_of(start, end)
 
     def _charge(self, readings: Sequence[Reading], n_shared: int, n_more: Sequence[int]) -> None:
         """For one request that reads `n_shared` tokens once and, after them, `n_more` tokens in each reading."""

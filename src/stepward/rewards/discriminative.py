@@ -14,7 +14,7 @@ from stepward.core import CountMismatch, Granularity, InputError, Scale, StepSco
 from stepward.engine.batching import Batcher
 from stepward.engine.reader.query import Query, Reading
 from stepward.engine.reader.reader import Reader
-from stepward.policies.sampler.weights import active_parameters, attention_flops, context_length, weights_fingerprint
+from stepward.policies.sampler.weights import Flops, context_length, weights_fingerprint
 from stepward.rewards.checkpoint import frame_fingerprint
 from stepward.rewards.convention import Convention
 from stepward.rewards.encoding import Encoded, Encoder
@@ -57,7 +57,7 @@ class DiscriminativeModel:
         self.fingerprint = fingerprint
         self.reader = Reader(body, head, cache_bytes=cache_bytes, max_batch_tokens=max_batch_tokens)
         self.encoder = Encoder(tokenizer, convention, max_tokens=min(convention.max_tokens, context_length(body) or convention.max_tokens))
-        self._flops_per_token = 2 * active_parameters(body)
+        self._flops = Flops(body)  # of tokens start..end-1 of a sequence
         self._batcher: Batcher[list[Encoded], tuple[Reading, ...]] = Batcher(
             self._run, max_batch=_MAX_REQUESTS, weight=lambda request: sum(map(len, request)), max_weight=16.0 * max_batch_tokens
         )
@@ -128,10 +128,6 @@ class DiscriminativeModel:
     def _paid(self, reading: Reading) -> Usage:
         flops = self._flops(reading.n_cached, reading.n_cached + reading.n_computed)
         return Usage(reward_tokens=reading.n_computed, reward_cached=reading.n_cached, flops=flops)
-
-    def _flops(self, start: int, end: int) -> int:
-        """Of tokens start..end-1 of a sequence: 2 x parameters (without the input embedding) each, plus attention."""
-        return self._flops_per_token * (end - start) + attention_flops(self.body, start, end)
 
     def _scores(self, trajectory: Trajectory, sequences: Sequence[Encoded], readings: Sequence[Reading], usage: Usage) -> StepScores:
         n_steps = len(trajectory)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,7 @@ __all__ = ["Encoded", "Encoder", "TextIds", "encode"]
 
 logger = logging.getLogger(__name__)
 
+_REMEMBERED_TOKENS = 1 << 20
 _BACK = {"before-marker": 0, "before-step-end": 1}  # how many tokens before the last one so far a step is read
 
 
@@ -80,6 +83,9 @@ class Encoder:
         self.one_pass = convention.read not in ("eos", "prefix-end") and (convention.template != "turns" or self._turns is not None)
         if convention.template == "turns" and not self.one_pass:
             logger.warning("the chat template writes earlier turns differently later on: %s reads one sequence a step", convention.name)
+        self._known: OrderedDict[tuple[str, bool], tuple[Encoded, ...]] = OrderedDict()
+        self._n_known = 0  # tokens in them
+        self._lock = threading.Lock()
         if convention.read == "eos" and self._tokenizer.eos_token_id is None:
             raise InputError("Convention.read='eos' needs a tokenizer with an end-of-text token")
         if convention.marker and not self._ids([Piece(convention.marker, True)]):
@@ -100,10 +106,27 @@ class Encoder:
 
     def sequences(self, trajectory: Trajectory) -> list[Encoded]:
         """The sequences that read a trajectory, each kept step in exactly one: a single one where `one_pass`, else one for every step that is kept."""
+        key = (trajectory.key, trajectory.finished)  # `finished` decides how some conventions close the last step
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None:
+                self._known.move_to_end(key)
+                return list(known)
         if self.one_pass:
-            return self.many([trajectory])
-        plans = [self._alone(trajectory.prefix(k)) for k in range(1, len(trajectory) + 1)]
-        return [encoded for encoded in self._encoded([(plan, len(trajectory)) for plan in plans]) if encoded.n_kept]
+            found = self.many([trajectory])
+        else:
+            plans = [self._alone(trajectory.prefix(k)) for k in range(1, len(trajectory) + 1)]
+            found = [encoded for encoded in self._encoded([(plan, len(trajectory)) for plan in plans]) if encoded.n_kept]
+        self._remember(key, found)
+        return found
+
+    def _remember(self, key: tuple[str, bool], sequences: Sequence[Encoded]) -> None:
+        """Searches ask for the price of what they then score, and write the same step many times."""
+        with self._lock:
+            self._n_known += sum(map(len, sequences)) if key not in self._known else 0
+            self._known.setdefault(key, tuple(sequences))
+            while self._n_known > _REMEMBERED_TOKENS:
+                self._n_known -= sum(map(len, self._known.popitem(last=False)[1]))
 
     def _alone(self, trajectory: Trajectory) -> list[_Op]:
         """The sequence that reads the last step of a trajectory and no other."""

@@ -34,17 +34,36 @@ def active_parameters(model: Any) -> int:
     return int(total if tied or inputs is None else total - inputs.weight.numel())
 
 
+class Flops:
+    """`flops(start, end)`: floating-point operations for positions start..end-1 of a sequence, 2 x active parameters each and attention."""
+
+    def __init__(self, model: Any) -> None:
+        self._per_token = 2 * active_parameters(model)
+        self._per_pair = _per_pair(model)  # read once: configurations answer slowly
+
+    def __call__(self, start: int, end: int) -> int:
+        return self._per_token * (end - start) + self._per_pair * _pairs(start, end)
+
+
 def attention_flops(model: Any, start: int, end: int) -> int:
     """Floating-point operations of attention for positions start..end-1: 4 x layers x heads x head size x context, each position reading itself too.
 
     0 where the configuration has no attention heads (state-space and recurrent models). Where layers differ in their head size, hidden size / heads
     stands for it.
     """
+    return _per_pair(model) * _pairs(start, end)
+
+
+def _pairs(start: int, end: int) -> int:
+    """Positions that start..end-1 read, their own included."""
+    return (end * (end + 1) - start * (start + 1)) // 2
+
+
+def _per_pair(model: Any) -> int:
     config = model.config.get_text_config()
     heads, layers, hidden = (_number(config, name) for name in ("num_attention_heads", "num_hidden_layers", "hidden_size"))
     size = _number(config, "head_dim") or (hidden // heads if heads else 0)
-    per_pair = 4 * layers * heads * size
-    return per_pair * (end * (end + 1) - start * (start + 1)) // 2
+    return 4 * layers * heads * size
 
 
 def _number(config: Any, name: str) -> int:
