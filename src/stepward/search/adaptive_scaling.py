@@ -9,7 +9,7 @@ from typing import Literal
 from stepward.core import Aggregation, InputError, Node, RewardModel, StepScores, check_aggregation
 from stepward.search.beam import StepBeam
 from stepward.search.evaluator import Scored
-from stepward.search.sampled import at_least_one
+from stepward.search.sampled import at_least_one, solutions
 from stepward.search.strategy import Strategy
 from stepward.search.workbench import Stopped, Workbench
 
@@ -36,6 +36,8 @@ def chance(scores: StepScores, at: int = -1, *, bound: Bound = "low") -> float:
 
     Raises: InputError for a model without quantiles.
     """
+    if scores.n_unscored == len(scores):  # a failed request has no quantiles either
+        return math.nan
     if bound != "value" and bound not in scores.aspects:
         raise InputError(
             f"the reward model gives no {bound!r} quantile; calibrate it with quantiles (stepward calibrate --method quantile), or take bound='value' "
@@ -74,7 +76,7 @@ class AdaptiveBestOfN(Strategy):
 
     async def grow(self, bench: Workbench) -> None:
         scored = Scored(model=self.model, aggregation=self.aggregation)
-        probes = await bench.complete([bench.root], min(self.probes, self.n_max))
+        probes = await solutions(bench, min(self.probes, self.n_max))
         await scored.evaluate(bench, probes)
         chances = [chance(node.scores, 0, bound=self.bound) for node in probes if node.scores is not None and len(node.scores)]
         known = [p for p in chances if not math.isnan(p)]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from stepward.core import InputError
 from stepward.search.consensus import BetaMajority, Certain, VoteStop, Window
-from stepward.search.sampled import Majority, at_least_one
+from stepward.search.sampled import Majority, at_least_one, solutions
 from stepward.search.workbench import Workbench
 
 
@@ -17,7 +17,7 @@ class AdaptiveMajority(Majority):
 
     `rule`: "beta" P(leader beats runner-up) >= `confidence` under a uniform prior (Adaptive-Consistency, 2023); "window" the last `window` answers agree
     (Early-Stopping Self-Consistency, 2024; waves are windows); "certain" no votes still to come could change the winner: the answer of all n votes, always.
-    All that is drawn votes. `source["notes"]`: n_samples and whether the vote was settled.
+    All that is drawn votes; a draw that failed is a vote for nothing, and is not asked for again. `source["notes"]`: n_samples and whether the vote was settled.
 
     Cost: between one wave and n solutions, no scores. Defaults: confidence 0.95 and window 5 from the papers, 40 solutions as in both; one wave of 4 is ours
     (the paper draws one at a time, which keeps batches small).
@@ -48,12 +48,11 @@ class AdaptiveMajority(Majority):
     async def grow(self, bench: Workbench) -> None:
         wave = self.window if self.rule == "window" else self.wave
         answers: list[str | None] = []
-        settled = False
+        n_samples, settled = 0, False
         while len(answers) < self.n and not settled:
             asked = min(wave, self.n - len(answers))
-            drawn = bench.answers(await bench.complete([bench.root], asked))
-            answers += drawn
+            drawn = bench.answers(await solutions(bench, asked))
+            answers += [*drawn, *[None] * (asked - len(drawn))]
+            n_samples += len(drawn)
             settled = self.stop.settled(answers)
-            bench.notes.update(n_samples=len(answers), settled=settled)
-            if len(drawn) < asked:  # failed requests, or the end of the budget: what is missing is not asked for again
-                return
+            bench.notes.update(n_samples=n_samples, settled=settled)

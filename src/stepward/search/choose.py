@@ -55,7 +55,7 @@ def hybrid_vote(answers: Sequence[str | None], weights: Sequence[float], *, cons
     voters = [answer for answer in answers if answer is not None]
     agreeing = sum(answer == answers[chosen] for answer in voters)
     best = argmax([math.nan if answer is None else weight for answer, weight in zip(answers, weights, strict=True)])
-    return chosen if agreeing >= consensus * len(voters) or best is None else best
+    return chosen if agreeing / len(voters) >= consensus or best is None else best
 
 
 def frequency_reward_vote(answers: Sequence[str | None], weights: Sequence[float], *, alpha: float = 0.5) -> int | None:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from stepward.core import FAILURES, InputError, LogprobPolicy, Node, Policy, TokenLogprobs, Trajectory, Tree
+from stepward.core import FAILURES, InputError, LogprobPolicy, Node, Policy, TokenLogprobs, Trajectory, Tree, Usage
 from stepward.search.particles import ParticleFilter
 from stepward.search.population import Particle, Population
 from stepward.search.resampling import normalised, resample
@@ -55,12 +55,15 @@ class ParticleGibbs(ParticleFilter):
 
     async def grow(self, bench: Workbench) -> None:
         references: list[tuple[Node, ...]] = []
-        first = None
-        for _ in range(self.sweeps):
+        estimate: float | None = None
+        for number in range(self.sweeps):
             population = Population.start(bench.root, self.n, references)
-            await self.sweep(bench, population)
-            first = bench.notes["log_normaliser"] if first is None else first
-            bench.notes["log_normaliser"] = first
+            try:
+                await self.sweep(bench, population)
+            finally:
+                if number:  # references bias the estimates of later sweeps
+                    bench.notes["log_normaliser"] = estimate
+            estimate = bench.notes["log_normaliser"]
             drawn = resample(population.weights, bench.random(self.references), n=self.references)
             references = [tuple(population.particles[place].node.path) for place in drawn]
 
@@ -79,7 +82,12 @@ class ParticleGibbs(ParticleFilter):
                 spliced[particle.node.index] = _continued(particle.node.trajectory, reference.path[-1].trajectory, len(reference.node.trajectory))
         spliced[reference.node.index] = reference.path[-1].trajectory
         fits = dict(zip(spliced, await self._fits(bench, list(spliced.values()), len(reference.node.trajectory)), strict=True))
-        weights = [particle.log_weight - self.psi(particle.node) + fits.get(particle.node.index, -math.inf) for particle in population.particles]
+        weights = [
+            particle.log_weight - self.psi(particle.node) + fits[particle.node.index]
+            if particle.node.index in fits and particle.log_weight > -math.inf  # a weight of 0 has no ratio: -inf less -inf
+            else -math.inf
+            for particle in population.particles
+        ]
         if max(weights) == -math.inf:
             return reference.path
         ancestor = population.particles[int(resample(normalised(weights), bench.random(1), n=1)[0])].node
@@ -103,7 +111,7 @@ class ParticleGibbs(ParticleFilter):
         async def read_all() -> list[TokenLogprobs | BaseException]:
             return await asyncio.gather(*(read(whole) for whole in wholes), return_exceptions=True)
 
-        readings = await bench.ask(read_all(), calls=len(wholes))
+        readings = await bench.ask(read_all(), calls=len(wholes), price=Usage())  # reading writes no token, and FLOPs are refused
         tops = Tree(bench.problem)  # to weigh what is not in the search's tree
         nodes = [tops.add(tops.root, whole) for whole in wholes]
         await self.evaluator.evaluate(bench, nodes)

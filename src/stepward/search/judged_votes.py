@@ -36,11 +36,16 @@ class SelfRerank(Strategy):
 
     async def grow(self, bench: Workbench) -> None:
         ends = await bench.complete([bench.root], self.n)
-        for node, scores in zip(ends, await bench.score(self.model, [node.trajectory for node in ends]), strict=True):
-            node.scores = scores
-            error = scores.first_error()
-            set_value(node, math.nan if error is None else float(error < 0), next((reason for reason in scores.reasons if reason), "not judged"))
-        bench.notes["n_accepted"] = sum(node.value == 1.0 for node in ends)
+
+        def take(index: int, scores: StepScores) -> None:
+            ends[index].scores = scores
+            error = None if scores.n_unscored == len(scores) else scores.first_error()  # a judge that only abstains has accepted nothing
+            set_value(ends[index], math.nan if error is None else float(error < 0), next((reason for reason in scores.reasons if reason), "not judged"))
+
+        try:
+            await bench.score(self.model, [node.trajectory for node in ends], take=take)
+        finally:
+            bench.notes["n_accepted"] = sum(node.value == 1.0 for node in ends)
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:
         answers = bench.answers(ends)
@@ -54,7 +59,8 @@ class MetaVote(BestOfN):
 
     The judge gives k answers of its own noise each; the meta-judge, a reward model, scores every judgement, read as one step behind problem and solution.
     k_meta = k is the plain sum and asks no meta-judge. Sums of k integer scores take k times as many values as one score, so ties fall with k. Judgements
-    that failed are left out and the sum is scaled up to k_meta; judgements that the meta-judge cannot score are trusted least.
+    that failed are left out and the sum is scaled up to k_meta; judgements that the meta-judge cannot score are trusted least. A search that is stopped
+    before the meta-judge was asked trusts all judgements that it has.
 
     Cost: n solutions, n k judgements, and n k scores of the meta-judge where k_meta < k. Inference-Time Scaling for Generalist Reward Modeling (2025), with
     k_meta = k / 2 from there. Difference: solutions are judged one by one, where the paper shows them all to the judge in an order shuffled for each judgement.
@@ -90,16 +96,23 @@ class MetaVote(BestOfN):
     async def grow(self, bench: Workbench) -> None:
         ends = await bench.complete([bench.root], self.n)
         judgements: list[list[StepScores]] = [[] for _ in ends]
-        for judge in drawn(self.model, self.k):
-            for heard, scores in zip(judgements, await bench.score(judge, [node.trajectory for node in ends]), strict=True):
-                heard.append(scores)
-        trust = await self._trust(bench, ends, judgements)
-        for node, heard, trusted in zip(ends, judgements, trust, strict=True):
-            known = [index for index, scores in enumerate(heard) if not math.isnan(scores.overall(self.aggregation))]
-            best = sorted(known, key=lambda index, trusted=trusted: -trusted[index])[: self.n_trusted]  # type: ignore[misc]
-            total = math.fsum(heard[index].overall(self.aggregation) for index in best)
-            node.scores = heard[best[0]] if best else heard[0]
-            set_value(node, total * self.n_trusted / len(best) if best else math.nan, next((r for r in heard[0].reasons if r), "not judged"))
+        trust: list[list[float]] | None = None
+        try:
+            for judge in drawn(self.model, self.k):
+                await bench.score(judge, [node.trajectory for node in ends], take=lambda index, scores: judgements[index].append(scores))
+            trust = await self._trust(bench, ends, judgements)
+        finally:
+            for place, (node, heard) in enumerate(zip(ends, judgements, strict=True)):
+                if heard:
+                    self._sum_up(node, heard, None if trust is None else trust[place])
+
+    def _sum_up(self, node: Node, heard: list[StepScores], trust: list[float] | None) -> None:
+        """The node's value from its judgements; all of them count where it is not known whom to trust."""
+        known = [index for index, scores in enumerate(heard) if not math.isnan(scores.overall(self.aggregation))]
+        best = known if trust is None else sorted(known, key=lambda index: -trust[index])[: self.n_trusted]
+        total = math.fsum(heard[index].overall(self.aggregation) for index in best)
+        node.scores = heard[best[0]] if best else heard[0]
+        set_value(node, total * self.n_trusted / len(best) if best else math.nan, next((r for r in heard[0].reasons if r), "not judged"))
 
     async def _trust(self, bench: Workbench, ends: list[Node], judgements: list[list[StepScores]]) -> list[list[float]]:
         """The meta-judge's score of every judgement; -inf where it has none."""

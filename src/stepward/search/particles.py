@@ -116,7 +116,7 @@ class ParticleFilter(Strategy):
         weights = Counter[int]()  # by node
         for index, weight in bench.notes.get("particles", ()):
             weights[index] += weight
-        surviving = [place for place, end in enumerate(ends) if end.index in weights]
+        surviving = [place for place, end in enumerate(ends) if end.index in weights and not math.isnan(end.value)]
         places = surviving or list(range(len(ends)))
         return self.pick(bench, [ends[place] for place in places], [weights[ends[place].index] for place in places], places)
 

@@ -8,7 +8,7 @@ from stepward.core import Aggregation, InputError, Node, RewardModel, check_aggr
 from stepward.search.choose import frequency_reward_vote, hybrid_vote, majority_vote, weighted_vote
 from stepward.search.evaluator import Scored
 from stepward.search.strategy import Strategy
-from stepward.search.workbench import Workbench
+from stepward.search.workbench import OutOfBudget, Stopped, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class BestOfN(Strategy):
         left = self.n
         while left:
             n = bench.portion(left)
-            ends = await bench.complete([bench.root], n)
+            ends = await solutions(bench, n)
             await Scored(model=self.model, aggregation=self.aggregation).evaluate(bench, ends)
             left -= n
 
@@ -109,6 +109,19 @@ class FrequencyRewardVote(BestOfN):
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:
         return frequency_reward_vote(bench.answers(ends), [end.value for end in ends], alpha=self.alpha)
+
+
+async def solutions(bench: Workbench, n: int) -> list[Node]:
+    """A portion of the search's solutions: `n`, or fewer where requests fail. That all of them fail does not end the search, which may ask for more.
+
+    Raises: OutOfBudget.
+    """
+    try:
+        return await bench.complete([bench.root], n)
+    except OutOfBudget:
+        raise
+    except Stopped:
+        return []
 
 
 def at_least_one(strategy: Strategy, **counts: int) -> None:

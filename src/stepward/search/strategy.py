@@ -42,6 +42,14 @@ class Strategy(ABC):
         del bench
         return argmax([end.value for end in ends])
 
+    def _answer(self, bench: Workbench, ends: list[Node]) -> int | None:
+        """What is chosen among the ends that were not cut off, or state an answer all the same; where nothing is, among all: the best so far."""
+        answering = [place for place, end in enumerate(ends) if not end.trajectory.truncated or bench.environment.answer(end.trajectory) is not None]
+        chosen = self.choose(bench, [ends[place] for place in answering]) if answering else None
+        if chosen is None and len(answering) < len(ends):
+            return self.choose(bench, ends)
+        return None if chosen is None else answering[chosen]
+
     @property
     def fingerprint(self) -> str:
         return f"{self.name}/{content_hash(canonical_json({field.name: plain(getattr(self, field.name)) for field in fields(self)}))}"
@@ -61,7 +69,7 @@ class Strategy(ABC):
                     raise
                 stopped = f"the budget of {self.budget.seconds:g} seconds is spent"
             ends = bench.tree.ends
-            chosen = self.choose(bench, ends)
+            chosen = self._answer(bench, ends)
         return conclude(bench, self, ends, chosen, stopped)
 
 
