@@ -1,7 +1,8 @@
 """Sampling: useful tokens per second of the local policy's sampler against transformers' `generate`, in one run on the same weights.
 
 Workload: `--prompts` problems times `--samples` solutions, written to the end. `generate` runs in batches of `--batch` rows (each prompt repeated,
-left-padded, its own key-value cache). A useful token is one that belongs to a solution, its end of text included; padding is not.
+left-padded, its own key-value cache). A useful token is one that belongs to a solution, its end of text included; padding is not. Our sampler computes draws
+that are equal so far once (`sequences_computed_per_row`); random weights show what it does without that.
 
     python benchmarks/sampling.py --json
     python benchmarks/sampling.py --policy path/to/model --top-p 0.95
@@ -88,6 +89,7 @@ def run(source: str, options: argparse.Namespace) -> dict[str, Any]:
             "mean_tokens_per_sample": mine["mean_tokens"],
             "generate_mean_tokens_per_sample": peer["mean_tokens"],
             "mean_rows_per_pass": mine["rows_per_pass"],
+            "sequences_computed_per_row": mine["computed"],
             "matmul_gflops": rate / 1e9,
             "fraction_of_matmul_rate": mine["flops"] / mine["wall_s"] / rate,
         },
@@ -120,11 +122,11 @@ def ours_once(policy: Any, prompts: list[str], n_samples: int, sampling: Samplin
         wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     pool = policy._worker.pool
     n_tokens = ledger.usage.policy_tokens
-    rows_per_pass = pool.n_row_passes / pool.n_passes
-    pool.n_row_passes = pool.n_passes = 0
+    rows_per_pass, computed = pool.n_row_passes / pool.n_passes, pool.n_slot_passes / pool.n_row_passes
+    pool.n_row_passes = pool.n_slot_passes = pool.n_passes = 0
     mean = n_tokens / (len(prompts) * n_samples)
     result = {"tokens_per_s": n_tokens / wall_s, "tokens_per_cpu_s": n_tokens / cpu_s, "wall_s": wall_s, "mean_tokens": mean}
-    return result | {"flops": ledger.usage.flops, "rows_per_pass": rows_per_pass}
+    return result | {"flops": computed * ledger.usage.flops, "rows_per_pass": rows_per_pass, "computed": computed}
 
 
 def theirs_once(policy: Any, prompts: list[str], options: argparse.Namespace, *, n_samples: int) -> dict[str, float]:

@@ -57,6 +57,8 @@ def main() -> None:
     if not (options.model / "config.json").exists():
         print(f"training a reward model into {options.model}", file=sys.stderr)
         alone(train_model, options.model)
+    if its_hub_version() is None and not options.skip_peers:
+        print(f"its_hub is not installed, so that side will be missing; {PIP}", file=sys.stderr)
     problems = list(GradeSchool.easy().problems(0, options.problems, split="test"))
     kinds = [options.only] if options.only else list(_KINDS)
     report: dict[str, Any] = {"benchmark": "search", "machine": machine(), "problems": options.problems, "its_hub": its_hub_version()}
@@ -66,8 +68,6 @@ def main() -> None:
         print(json.dumps(report))
         return
     print(report["machine"])
-    if report["its_hub"] is None:
-        print(f"its_hub is not installed, so that side is missing; {PIP}")
     for kind in kinds:
         show(kind, report["figures"][kind])
 
@@ -126,8 +126,11 @@ def ours(kind: str, problems: Sequence[Problem], folder: Path, limits: Limits) -
     policy.close()
     model._batcher.close()
     right = graded(problems, [Solution(r.chosen.text, r.chosen.finished) if r.chosen is not None else Solution("", False) for r in results])
+    ends = [node for result in results for node in result.tree.ends if node.finished and node.scores is not None]
+    theirs = Judge(folder, "\n")([(node.trajectory.problem.prompt, node.trajectory.text) for node in ends])
     paid = ledger.paid
     return accuracy(right) | {
+        "largest_score_difference": max(abs(score - node.value) for score, node in zip(theirs, ends, strict=True)),  # the peers' judge and ours
         "wall_s": wall_s,
         "cpu_s": cpu_s,
         "tokens_written": paid.policy_tokens,
@@ -271,6 +274,7 @@ def show(kind: str, figures: dict[str, Any]) -> None:
     print(f"prefilled / distinct: policy {mine['policy_prefilled']} / {mine['policy_distinct']} = {mine['policy_prefilled_over_distinct']:.3f}", end=", ")
     print(f"reward {mine['reward_read']} / {mine['reward_distinct']} = {mine['reward_read_over_distinct']:.3f}", end="; computed / distinct: policy ")
     print(f"{mine['policy_computed']} / {mine['policy_distinct']} = {mine['policy_computed_over_distinct']:.3f}")
+    print(f"largest difference of a score between the peers' judge and ours: {mine['largest_score_difference']:.1e}")
     print(f"busy: policy {mine['policy_busy']:.1%}, reward {mine['reward_busy']:.1%}; waiting {mine['waiting']:.1%}; loop {mine['loop']:.1%}")
 
 

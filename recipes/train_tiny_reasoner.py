@@ -1,18 +1,17 @@
-"""Train a tiny policy for deduction: a small Llama that is to reason through the easy problems. No run of it was good enough to ship.
+"""Train the tiny policy for deduction that ships in the package: a small Llama that reasons through the simple problems, about half of them without an error.
 
     python recipes/train_tiny_reasoner.py --out runs/tiny-deduction
-    stepward sample --policy hf:runs/tiny-deduction/model --environment deduction:easy --split dev --limit 100 --out samples.jsonl
+    stepward sample --policy hf:runs/tiny-deduction/model --environment deduction:simple --split dev --limit 100 --out samples.jsonl
 
 The recipe is that of train_tiny_policy.py: problems are streamed from the environment's train split, Muon for matrices and AdamW for the rest, and
-killing and restarting continues from the last checkpoint. There is no planted misconception. The skill that derivations rest on is to look a rule
-up by its condition, so the curriculum begins with drills (what follows this word?) and recitations (all rules of a problem in the wording of steps),
-then come problems of one derivation, then the easy range.
+killing and restarting continues from the last checkpoint. There is no planted misconception. The skill that derivations rest on is to look a
+rule up by its condition. A model of this size hardly learns it from scratch here: with four layers of 128, 5,000 steps (13 million tokens) of drills,
+recitations and problems left it choosing among the rules of a problem at random (23 % flawless). So the layers begin as those of the grade-school policy,
+which looks quantities up by their names, and the rate falls over the last 1,600 of 4,000 steps.
 
-What was measured, by one sample for each of 200 dev problems: without drills and recitations, 800 steps (2.0 million tokens) gave 51 % right verdicts,
-which is chance, and 8 % solutions without any error; with recitations and no drills, 1,200 steps (3.0 million tokens) gave 44 % and 11 %. With drills, 2,400
-steps (5.8 million tokens) gave 50 % right verdicts and 20 % flawless solutions: 47 % of those with one derivation, 11 % with two, 1 % with three. A run of
-5,000 steps, stopped at 4,000 before its rate had decayed, stood at 47 % and 17 %. Steps are well formed and cite the right facts; the rules that they cite
-are often not those of the problem. So the skill is learned for one derivation and not yet chained, and nothing is shipped.
+What was measured, by one sample for each of 200 dev problems: 4,000 steps (10.2 million tokens, 42 minutes on a shared core) gave 54.5 % flawless
+solutions (63 % of those with one derivation, 51 % with two, 49 % with three). 56.5 % of the verdicts are right, hardly more: every problem holds a
+second line of reasoning that leads to the other verdict, and that is where its errors end. At step 2,400, before the rate fell, it was 31 %.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ DRILL_STEPS = 200  # in which most lessons are drills, which become longer
 
 @dataclass(frozen=True, kw_only=True)
 class ReasonerRun(TinyRun):
-    """A smaller model than the grade-school policy's: the vocabulary is small and there are no numbers."""
+    """The shape of the grade-school policy, whose layers it begins with."""
 
     layers: int = 6
     hidden: int = 160
@@ -52,9 +51,9 @@ class ReasonerRun(TinyRun):
 
 
 def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Sequence[str]]]:
-    """Prompt and solution of problem after problem: drills, recitations and one derivation first, then more and more of the easy range."""
-    easy = Deduction.simple()
-    short = replace(easy, max_steps=1)
+    """Prompt and solution of problem after problem: drills, recitations and one derivation first, then more and more of the simple range."""
+    simple = Deduction.simple()
+    short = replace(simple, max_steps=1)
     rng = random.Random(f"{run.seed} {start}")
     index = start * 100_000_000
     seen = start * run.batch * run.pool
@@ -64,8 +63,8 @@ def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Sequence[str]]]:
         if at < DRILL_STEPS and rng.random() < 0.6:
             yield drill(rng, longest=4 + int(20 * at / DRILL_STEPS))
             continue
-        share = min(1.0, max(0.0, at - DRILL_STEPS) / run.curriculum_steps)  # of the easy range
-        drawn = (easy if rng.random() < 0.2 + 0.8 * share else short).problem(run.seed, index, "train")
+        share = min(1.0, max(0.0, at - DRILL_STEPS) / run.curriculum_steps)  # of the simple range
+        drawn = (simple if rng.random() < 0.2 + 0.8 * share else short).problem(run.seed, index, "train")
         index += 1
         yield drawn.prompt, [recitation(drawn, rng)] if rng.random() < 0.8 - 0.6 * share else drawn.reference_steps
 
@@ -112,7 +111,7 @@ def quality(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, run: Ti
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tiny-deduction"))
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

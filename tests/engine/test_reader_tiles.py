@@ -111,11 +111,12 @@ def test_tiles_show_every_token_its_own_prefix_and_nothing_else(
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize(("softcap", "with_sinks", "value_size"), [(None, False, 8), (2.0, False, 8), (None, True, 8), (1.5, True, 5)])
 @pytest.mark.parametrize("overhead", [1, 300, 10**9])
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("form", ["heads together", "heads alone", "fused"])
 def test_attention_over_tiles_is_attention_over_each_tokens_prefix(
-    heads: tuple[int, int], softcap: float | None, with_sinks: bool, value_size: int, overhead: int, fused: bool, monkeypatch: pytest.MonkeyPatch
+    heads: tuple[int, int], softcap: float | None, with_sinks: bool, value_size: int, overhead: int, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "_has_fused", lambda _: fused)  # what an accelerator would do
+    monkeypatch.setattr(attention, "_has_fused", lambda _: form == "fused")  # what an accelerator would do
+    monkeypatch.setattr(attention, "_SMALL", 1 << 15 if form == "heads together" else 0)
     (n_heads, n_shared), generator = heads, torch.Generator().manual_seed(0)
     tree, _, _ = settled_tree(3, 5)
     pieces = [Piece(node, np.arange(len(node))) for node in tree.resident()]

@@ -58,13 +58,13 @@ def test_its_tokenizer_gives_problems_and_solutions_back_exactly() -> None:
         assert tokenizer.decode(ids) == text
 
 
-def test_it_reasons_better_than_a_guess_and_errs_often_enough_to_be_labelled(pools: list[list[Trajectory]]) -> None:
-    """A guess is right half of the time and without an error hardly ever."""
+def test_it_reasons_without_error_in_about_half_of_its_solutions(pools: list[list[Trajectory]]) -> None:
+    """A guesser's verdict is right half of the time, its derivation hardly ever. Each problem holds a second line to the other verdict, where errors lead."""
     judged = [[WORLD.judge(trajectory) for trajectory in pool] for pool in pools]
-    right = np.array([[one.final_correct is True for one in pool] for pool in judged])
     flawless = np.array([[one.first_error < 0 and one.final_correct is True for one in pool] for pool in judged])
-    assert right.mean() - 3 * right.mean(axis=1).std() / np.sqrt(N_PROBLEMS) > 0.5, f"pass@1 is {right.mean():.3f}"
-    assert 0.3 <= flawless.mean() <= 0.95, f"flawless: {flawless.mean():.3f}"
+    error = flawless.mean(axis=1).std() / np.sqrt(N_PROBLEMS)
+    assert flawless.mean() - 3 * error > 0.3, f"flawless: {flawless.mean():.3f}"
+    assert flawless.mean() + 3 * error < 0.95, f"flawless: {flawless.mean():.3f}"
 
 
 def test_it_ends_its_solutions(pools: list[list[Trajectory]]) -> None:

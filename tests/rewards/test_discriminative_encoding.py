@@ -133,6 +133,21 @@ def test_many_equals_one_by_one_and_survives_lone_surrogates(kind: str) -> None:
         assert np.array_equal(one.read, other.read)
 
 
+def test_equal_trajectories_are_encoded_once_and_the_memory_for_them_is_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trajectories = [Trajectory.from_texts(PROBLEM, [f"{TEXTS[0]} {index}", *TEXTS[1:]]) for index in range(6)]
+    n_tokens = sum(len(encode(trajectory, TOKENIZERS[kind], Convention())) for trajectory in trajectories[:3])
+    monkeypatch.setattr("stepward.rewards.encoding._REMEMBERED_TOKENS", n_tokens)
+    encoder = Encoder(TOKENIZERS[kind], Convention())
+    first = [encoder.sequences(trajectory)[0] for trajectory in trajectories[:3]]
+    again = Trajectory.from_texts(PROBLEM, [f"{TEXTS[0]} 2", *TEXTS[1:]])
+    assert encoder.sequences(again)[0] is first[2]
+    for trajectory in trajectories[3:]:
+        encoder.sequences(trajectory)
+    assert encoder._n_known == sum(len(encoded) for known in encoder._known.values() for encoded in known) <= n_tokens
+    assert encoder.sequences(trajectories[0])[0] is not first[0], "the one that was not asked for longest has gone"
+    assert encoder.sequences(trajectories[0])[0].ids.tolist() == first[0].ids.tolist()
+
+
 def test_a_user_message_cannot_leave_the_chat_template(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
     convention = Convention(template="chat", system="Judge.", bos=False)

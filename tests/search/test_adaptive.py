@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.search.exact import PROBLEMS, SOLVER, WORLD, Exact, results, right, standard_error
 
-from stepward.core import InputError, StepScores, Trajectory
+from stepward.core import InputError, RequestFailed, Sampling, StepScores, Trajectory, Until
 from stepward.rewards.calibration.quantile import fit_quantiles
 from stepward.search.adaptive_scaling import AdaptiveBeam, AdaptiveBestOfN, AdaptiveWidthBeam, samples_needed
 from stepward.search.adaptive_votes import AdaptiveMajority
@@ -30,12 +30,13 @@ class Bounded:
     """Exact values whose lower quantile is some function of them."""
 
     low: Callable[[float], float] = lambda value: value
+    fail_every: int = 0
     fingerprint: str = "bounded"
     granularity: Literal["step"] = "step"
     scale: Literal["probability"] = "probability"
 
     async def score(self, trajectory: Trajectory) -> StepScores:
-        scores = await Exact().score(trajectory)
+        scores = await Exact(fail_every=self.fail_every).score(trajectory)
         return replace(scores, aspects={"low": np.array([self.low(value) for value in scores.values])})
 
 
@@ -224,3 +225,69 @@ def test_adaptive_strategies_keep_their_promises_and_their_budgets(search: Any) 
     for tokens in (20, 60, 200):
         for result in results(replace(search, budget=Budget(policy_tokens=tokens)), PROBLEMS[:8]):
             assert result.usage.policy_tokens <= tokens
+
+
+def test_a_failed_score_of_a_model_with_quantiles_is_unknown_and_does_not_end_the_search() -> None:
+    """A failed request carries no quantiles: it counts as a chance that is not known, not as a model without them."""
+    for kind in (AdaptiveBestOfN, AdaptiveBeam, AdaptiveWidthBeam):
+        for result in results(kind(**PARTS, model=Bounded(fail_every=3)), PROBLEMS[:6]):
+            assert result.source["n_failed_requests"] > 0
+            assert result.chosen is None or result.tree.nodes[result.source["chosen_node"]].reason is None
+        for result in results(kind(**PARTS, model=Bounded(fail_every=1)), PROBLEMS[:2]):
+            assert "no answer" in (result.reason or "")
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A policy whose every third draw of a whole solution fails, the first one too."""
+
+    fingerprint: str = "busy"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        if any(number % 3 == 0 for number in range(draw, draw + n)):
+            raise RequestFailed("busy")
+        return await SOLVER.sample(prefix, n, until=until, sampling=sampling, draw=draw)
+
+
+@pytest.mark.parametrize("rule", ["beta", "window", "certain"])
+def test_a_failed_draw_does_not_end_a_vote(rule: Literal["beta", "window", "certain"]) -> None:
+    search = AdaptiveMajority(policy=Busy(), environment=WORLD, n=12, wave=1, window=1, rule=rule, confidence=0.999)
+    for result in results(search, PROBLEMS[:5]):
+        notes = result.source["notes"]
+        assert notes["n_samples"] == len(result.tree.ends) == result.source["calls"] - result.source["n_failed_requests"]
+        assert notes["settled"] or result.source["calls"] == 12
+        assert result.chosen is not None
+
+
+def test_a_failed_portion_does_not_end_a_search_that_asks_for_more() -> None:
+    """Portions of one: under a budget of seconds the first portion is one solution, and here it fails."""
+    for search in (
+        BestOfN(policy=Busy(), environment=WORLD, model=Exact(), n=6, budget=Budget(seconds=600.0)),
+        AdaptiveBestOfN(policy=Busy(), environment=WORLD, model=Exact(), n_max=6, probes=1, bound="value"),
+    ):
+        (result,) = results(search, PROBLEMS[:1]) if search.name == "best-of-n" else results(replace(search, policy=First()), PROBLEMS[:1])
+        assert result.chosen is not None
+        assert result.source["n_failed_requests"] > 0
+
+
+@dataclass(frozen=True)
+class First:
+    """A policy whose first draw fails."""
+
+    fingerprint: str = "first"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        if draw == 0:
+            raise RequestFailed("not yet awake")
+        return await SOLVER.sample(prefix, n, until=until, sampling=sampling, draw=draw)
+
+
+def test_what_an_adaptive_search_draws_under_a_budget_of_calls_is_judged() -> None:
+    (result,) = results(adaptive(model=Bounded(low=lambda value: 0.0), n_max=64, budget=Budget(calls=24)), PROBLEMS[:1])
+    assert (len(result.tree.ends), sum(end.scores is not None for end in result.tree.ends)) == (12, 12)
+
+
+def test_compute_optimal_searches_are_not_nested() -> None:
+    inner = ComputeOptimal(**PARTS, model=Exact(), strategies=(Majority(**PARTS, n=1),), edges=(), choices=(0,))
+    with pytest.raises(InputError, match="more bins"):
+        ComputeOptimal(**PARTS, model=Exact(), strategies=(inner,), edges=(), choices=(0,))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from stepward.core import Problem, RequestFailed, SearchResult, StepScores, Trajectory, Usage, charge
+from stepward.core import Problem, RequestFailed, Sampling, SearchResult, StepScores, Trajectory, Until, Usage, charge
 from stepward.search.backtracking import Backtracking
 from stepward.search.budget import Budget
+from stepward.search.helper import HelperUnderBudget
+from stepward.search.stepwise import RefineSteps
+from stepward.search.strategy import Strategy
 from stepward.testing import check_search
 from stepward.testing.planted import PlantedPolicy, PlantedTree
 
@@ -171,3 +175,48 @@ def test_it_keeps_the_promises_of_a_search_also_where_the_environment_answers() 
     check_search(search(Classes(), backtracks=3), problems(3))
     acting = PlantedTree(interactive=True)
     check_search(search(Classes(), policy=PlantedPolicy(interactive=True), environment=acting, backtracks=3), problems(3))
+
+
+@dataclass(frozen=True)
+class Unsteady:
+    """Every second request fails; or writes nothing at all."""
+
+    mute: bool = False
+    asked: list[int] = field(default_factory=list, compare=False)
+    fingerprint: str = "unsteady"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        await asyncio.sleep(0)
+        if self.mute:
+            return [prefix] * n
+        self.asked.append(draw)
+        if len(self.asked) % 2:
+            raise RequestFailed("try again")
+        return await IN_TURN.sample(prefix, n, until=until, sampling=sampling, draw=draw)
+
+
+def test_a_request_that_fails_is_a_try_and_does_not_end_the_search() -> None:
+    model = Classes(good=1.0, neutral=0.0)
+    (result,) = results(search(model, policy=Unsteady(), backtracks=0), problems(1))
+    assert result.chosen is not None
+    assert len(result.chosen) == DEPTH
+    assert not any(node.dropped for node in result.tree)
+    (lost,) = results(search(model, policy=Unsteady(), tries=1, backtracks=0), problems(1))
+    assert (lost.chosen, "try again" in (lost.reason or "")) == (None, True)
+
+
+@pytest.mark.parametrize("kind", ["backtracking", "refine-steps", "helper"])
+def test_a_chain_whose_policy_writes_nothing_ends_with_the_reason(kind: str) -> None:
+    parts: dict[str, Any] = {"policy": Unsteady(mute=True), "environment": WORLD, "model": Classes()}
+    chains: dict[str, Callable[[], Strategy]] = {
+        "backtracking": lambda: Backtracking(**parts),
+        "refine-steps": lambda: RefineSteps(**parts, revise_by="resume"),
+        "helper": lambda: HelperUnderBudget(**parts, helper=Unsteady(mute=True)),
+    }
+
+    async def run() -> SearchResult:
+        return await asyncio.wait_for(chains[kind]().search(problems(1)[0]), 20)
+
+    result = asyncio.run(run())
+    assert result.chosen is None
+    assert "neither wrote a step nor ended" in (result.reason or "")

@@ -19,6 +19,7 @@ from stepward.environments.maths import Maths
 from stepward.policies.local import LocalPolicy
 from stepward.search.beam import StepBeam
 from stepward.search.budget import Budget
+from stepward.search.compute_optimal import ComputeOptimal
 from stepward.search.early_rejection import EarlyRejection
 from stepward.testing import check_search
 from stepward.testing.planted import PlantedPolicy, PlantedTree
@@ -190,3 +191,14 @@ def test_an_agents_world_answers_whole_steps_only() -> None:
         assert all(_last(node).observation for node in result.tree if node.parent is not None and node.kind != "partial")
         assert result.chosen is not None
     check_search(search, problems)
+
+
+def test_broken_steps_are_other_draws_than_the_solutions_drawn_before() -> None:
+    """In one search, a step that is broken off does not repeat the beginning of a draft from the same prefix."""
+    search = ComputeOptimal(policy=SOLVER, environment=WORLD, model=Exact(), strategies=(rejecting(tau=3),), edges=(), choices=(0,), drafts=6)
+    repeated = [
+        begun.trajectory.text.split("\n")[0] == draft.trajectory.text[: len(begun.trajectory.text)]
+        for result in results(search, PROBLEMS[:20])
+        for draft, begun in zip(result.tree.root.children[:6], result.tree.root.children[6:12], strict=True)
+    ]
+    assert np.mean(repeated) < 0.8

@@ -264,3 +264,14 @@ def test_it_keeps_the_promises_of_a_search_with_its_own_prompt() -> None:
     check_search(search, list(world.problems(3, 3, split="dev")))
     check_search(replace(search, policy=Numbers(40), environment=Numbers(), model=Judge(), reviser=Mapped("contraction"), inner=20), [Problem("Find it.")])
     assert isinstance(Numbers(), Environment)
+
+
+def test_a_rewriter_that_writes_nothing_leaves_the_draft() -> None:
+    @dataclass(frozen=True)
+    class Nothing(Mapped):
+        async def revise(self, draft: Trajectory, feedback: Feedback = NO_FEEDBACK, n: int = 1, **_: Any) -> list[Trajectory]:
+            return []
+
+    result = settle(100, Nothing("identity"), outer=1)
+    assert text(result) == "100"
+    assert result.source["notes"]["inner_loops"] == ("failed: the reviser wrote nothing",)

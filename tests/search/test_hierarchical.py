@@ -228,3 +228,25 @@ def test_it_keeps_the_promises_of_a_search_also_with_its_own_prompts() -> None:
 def test_a_search_without_a_judge_is_refused() -> None:
     with pytest.raises(InputError, match="judge of pairs"):
         search(preference=None)
+
+
+@dataclass(frozen=True)
+class Blind(Judge):
+    """Cannot judge one hypothesis."""
+
+    of: str = ""
+
+    async def compare(self, problem: Problem, a: Trajectory, b: Trajectory) -> Preferred:
+        if self.of in (a.key, b.key):
+            return Preferred(math.nan, "one of them cannot be scored")
+        return await super().compare(problem, a, b)
+
+
+def test_a_start_that_cannot_be_judged_does_not_win() -> None:
+    given = problems(1)[0]
+    first = results(search(levels=FLAT), [given])[0].tree.nodes[1].trajectory
+    result = results(search(levels=FLAT, preference=Blind(of=first.key)), [given])[0]
+    assert result.tree.nodes[1].trajectory == first
+    others = [end.trajectory for end in result.tree.ends if end.trajectory.key != first.key]
+    assert result.chosen is not None
+    assert LAND.worth(result.chosen) == max(map(LAND.worth, others))

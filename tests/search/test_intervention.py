@@ -243,3 +243,21 @@ def test_it_keeps_the_promises_of_a_search() -> None:
     check_search(helper(rule=by_plan, help_samples=2), ladders("check", 3))
     other = HelpByPlan(Bins(edges=(0.5,)), plan(table(2, going=3), 0.9, STEPS))
     assert replace(helper(), rule=by_plan).fingerprint != replace(helper(), rule=other).fingerprint
+
+
+def test_a_tie_is_decided_for_fewer_helps_not_for_fewer_now() -> None:
+    """Help now ends it with 0.7; alone two helps later end it with 1: equal at a price of 0.3, where one help is fewer than two."""
+    alone, helped = np.zeros((5, 5)), np.zeros((5, 5))  # start, first, second, failure, success
+    alone[0, 1] = alone[1, 3] = alone[2, 3] = 1.0
+    helped[0] = [0.0, 0.0, 0.0, 0.3, 0.7]
+    helped[1, 2] = helped[2, 4] = 1.0
+    chances = Chances(alone, helped, np.array([math.nan] * 3 + [0.0, 1.0]))
+    used = [plan(chances, penalty, 3).used[0, 0] for penalty in (0.3 - 1e-6, 0.3, 0.3 + 1e-6)]
+    assert used == [2.0, 1.0, 1.0], "continuous from the right"
+
+
+def test_a_plan_for_other_bins_and_a_tolerance_of_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="4 states, but 1 edges make 5"):
+        HelpByPlan(Bins(edges=(0.5,)), plan(table(0), 0.1, HORIZON))
+    with pytest.raises(InputError, match="tolerance"):
+        cheapest_penalty(table(0), 0.5, HORIZON, tolerance=0.0)

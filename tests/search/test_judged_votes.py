@@ -173,3 +173,32 @@ def test_mistaken_settings_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=said):
             voting(**settings)
+
+
+def test_a_judge_that_only_abstains_has_accepted_nothing() -> None:
+    for result in results(SelfRerank(**PARTS, model=Silent(), n=4), PROBLEMS[:3]):
+        assert result.source["notes"]["n_accepted"] == 0
+        assert result.source["n_unscored"] == len(result.tree.ends)
+
+
+@dataclass(frozen=True)
+class Silent:
+    """Looks and never judges."""
+
+    fingerprint: str = "silent"
+    granularity: Literal["step"] = "step"
+    scale: Literal["probability"] = "probability"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        return StepScores.unscored(len(trajectory), "abstained: nothing to check")
+
+
+def test_judgements_that_a_budget_allowed_decide() -> None:
+    """6 solutions; 4 judgements, or 3 rounds of 6 and two more: what was heard is scaled to a sum of k, and the best of it answers."""
+    for settings in ({}, {"meta": Careful(), "k_meta": 4}, {"meta": Careful(), "k_meta": 2}):
+        for calls, n_heard in ((10, [1, 1, 1, 1, 0, 0]), (26, [4, 4, 3, 3, 3, 3])):
+            (result,) = results(voting(**settings, budget=Budget(calls=calls)), PROBLEMS[:1])
+            for end, n in zip(result.tree.ends, n_heard, strict=True):
+                marks = [_mark(f"draw {draw}", end.trajectory) for draw in range(n)]
+                assert math.isnan(end.value) if not n else end.value == pytest.approx(np.mean(marks) * settings.get("k_meta", 4)) or n == 4
+            assert result.source["chosen_node"] == max((end for end in result.tree.ends if not math.isnan(end.value)), key=lambda end: end.value).index

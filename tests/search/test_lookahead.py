@@ -250,3 +250,23 @@ def test_mistakes_are_refused() -> None:
     assert beam(lookahead=1).fingerprint != beam(lookahead=2).fingerprint
     assert isinstance(beam(lookahead=0).evaluator, Lookahead)
     assert isinstance(beam().evaluator.evaluator, Scored)  # type: ignore[attr-defined]
+
+
+def test_a_solution_and_the_same_text_cut_off_are_judged_apart() -> None:
+    @dataclass(frozen=True)
+    class Whole:
+        scale = "probability"
+
+        async def evaluate(self, bench: Workbench, nodes: list[Node]) -> None:
+            for node in nodes:
+                set_value(node, float(node.finished), "")
+
+    async def run() -> list[float]:
+        bench = Workbench(PROBLEMS[0], POLICY, WORLD, sampling=Sampling())
+        whole = WORLD.walk(PROBLEMS[0], [0] * DEPTH)
+        cut = Trajectory(whole.problem, whole.steps, truncated=True)
+        nodes = [bench.add(bench.root, trajectory) for trajectory in (whole, cut)]
+        await Lookahead(evaluator=Whole(), steps=1).evaluate(bench, nodes)  # type: ignore[arg-type]
+        return [node.value for node in nodes]
+
+    assert asyncio.run(run()) == [1.0, 0.0]

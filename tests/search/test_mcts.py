@@ -342,3 +342,10 @@ def test_mistakes_are_refused() -> None:
     for settings, message in wrong:
         with pytest.raises(InputError, match=message):
             mcts(**settings)
+
+
+def test_a_completion_of_the_root_without_a_value_does_not_end_the_search() -> None:
+    """Rollouts that cannot be scored half of the time: the root, where there is nowhere else to go, is completed anew."""
+    judged = [found(mcts(policy=RANDOM, model=PlantedModel(fail_every=2), visit="rollout", iterations=20), problem) for problem in PROBLEMS]
+    assert any(math.isnan(result.tree.root.children[0].value) for result in judged)
+    assert all(result.tree.root.visits > 0 and result.chosen is not None for result in judged)

@@ -10,7 +10,7 @@ import pytest
 
 from stepward.core import InputError, Node, Problem, Sampling, SearchResult, TokenLogprobs, Trajectory, metered
 from stepward.search.budget import Budget
-from stepward.search.purse import Unpriced
+from stepward.search.purse import OutOfBudget, Unpriced
 from stepward.search.self_guided import ProgressReward, SelfGuidedMCTS, mean_log_ratio
 from stepward.search.workbench import Workbench
 from stepward.testing import check_search
@@ -196,3 +196,29 @@ def test_mistakes_are_refused() -> None:
     for settings in ({"c": -1.0}, {"decay": 2.0}, {"max_depth": 0}, {"reflections": -1}):
         with pytest.raises(InputError, match="SelfGuidedMCTS"):
             guided(**settings)
+
+
+def test_half_a_value_is_none() -> None:
+    """The budget pays for the comparisons of log-probabilities and not for the second reward: the first alone must not win."""
+    reward = ProgressReward(tuned=RANDOM, reference=ALL, model=PlantedModel())
+    with metered() as ledger:
+        bench = Workbench(PROBLEMS[0], RANDOM, WORLD, sampling=Sampling(), budget=Budget(calls=7), ledger=ledger)
+        children = [bench.add(bench.root, WORLD.walk(PROBLEMS[0], (choice,))) for choice in range(3)]
+        asyncio.run(reward.evaluate(bench, children))
+        assert [math.isnan(child.value) for child in children] == [False, True, True]
+        later = bench.add(children[0], WORLD.walk(PROBLEMS[0], (0, 1)))
+        with pytest.raises(OutOfBudget):
+            asyncio.run(reward.evaluate(bench, [later]))
+        spent = Workbench(PROBLEMS[0], RANDOM, WORLD, sampling=Sampling(), budget=Budget(calls=bench.calls + 2), ledger=ledger)
+        spent.purse.count(bench.calls)
+        with pytest.raises(OutOfBudget):
+            asyncio.run(reward.evaluate(spent, [later]))
+    assert math.isnan(later.value)
+
+
+def test_requests_that_a_budget_leaves_out_are_told() -> None:
+    with metered() as ledger:
+        bench = Workbench(PROBLEMS[0], RANDOM, WORLD, sampling=Sampling(), budget=Budget(calls=5), ledger=ledger)
+        children = [bench.add(bench.root, WORLD.walk(PROBLEMS[0], (choice,))) for choice in range(3)]
+        asyncio.run(ProgressReward(tuned=RANDOM, reference=ALL).evaluate(bench, children))
+        assert "5 calls" in (bench.stopped or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -222,3 +222,19 @@ def test_mistakes_are_refused() -> None:
     for settings in ({"alpha": 1.5}, {"c": -0.1}, {"repeated": "sometimes"}, {"attempts": 0}, {"roll_steps": -1}):
         with pytest.raises(InputError, match="MCTSStar"):
             star(**settings)
+
+
+@dataclass(frozen=True)
+class Wordless:
+    """Is cut off before it writes anything."""
+
+    fingerprint: str = "wordless"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        return [replace(prefix, truncated=True)] * n
+
+
+def test_a_policy_without_room_for_a_step_is_no_answer() -> None:
+    result = found(star(policy=Wordless(), repeated="refuse", iterations=3), PROBLEMS[0])
+    assert result.chosen is None
+    assert "there is no step to score" in (result.reason or "")

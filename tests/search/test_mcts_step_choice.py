@@ -228,3 +228,26 @@ def test_mistakes_are_refused() -> None:
     for settings in ({"retries": -1}, {"accept": math.nan}):
         with pytest.raises(InputError, match="StepSelection"):
             selecting(**settings)
+
+
+@dataclass(frozen=True)
+class Late:
+    """Its first requests fail."""
+
+    failing: int = 2
+    asked: list[int] = field(default_factory=list, compare=False)
+    fingerprint: str = "late"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        self.asked.append(draw)
+        if len(self.asked) <= self.failing:
+            raise RequestFailed("not yet")
+        return await RANDOM.sample(prefix, n, until=until, sampling=sampling, draw=draw)
+
+
+def test_an_attempt_whose_requests_fail_leaves_the_retries() -> None:
+    result = found(selecting(policy=Late(), retries=2), PROBLEMS[0])
+    assert result.chosen is not None
+    assert "not yet" in result.source["failure"]
+    lost = found(selecting(policy=Late(failing=99), retries=2), PROBLEMS[0])
+    assert (lost.chosen, "not yet" in (lost.reason or "")) == (None, True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from stepward.search.budget import Budget
 from stepward.search.choose import pairwise_choice
 from stepward.search.pairwise import PairwiseBeam
 from stepward.search.preference import BradleyTerry, Preferred
-from stepward.search.select import epsilon_greedy, multinomial, near_max, softmax, top_k
+from stepward.search.select import epsilon_greedy, near_max, softmax, top_k
 from stepward.testing import check_search
 from stepward.testing.planted import PlantedModel, PlantedPolicy, PlantedTree
 
@@ -275,7 +274,7 @@ def test_epsilon_greedy_explores_with_chance_epsilon() -> None:
         epsilon_greedy(keys, epsilon=1.5, uniforms=[0.1, 0.1])
 
 
-def test_softmax_and_draws_follow_their_law() -> None:
+def test_softmax_and_its_limits() -> None:
     keys = [1.0, math.nan, 2.0]
     assert softmax(keys) == pytest.approx([1 / (1 + math.e), 0.0, math.e / (1 + math.e)])
     assert softmax([5.0, 5.0 - 1000.0], temperature=0.1) == [1.0, 0.0]
@@ -283,12 +282,6 @@ def test_softmax_and_draws_follow_their_law() -> None:
     assert softmax([math.inf, 1.0]) == [1.0, 0.0]
     assert softmax([math.nan]) == [0.0]
     assert softmax([]) == []
-    grid: Sequence[float] = [(i + 0.5) / 1000 for i in range(1000)]
-    assert Counter(multinomial([0.2, 0.0, 0.3, 0.5], grid)) == {0: 200, 2: 300, 3: 500}
-    assert multinomial([0.0, 2.0, 0.0], [0.0, 0.999999]) == [1, 1]
-    for chances in ([0.0, 0.0], [-0.1, 1.0], [math.nan, 1.0], []):
-        with pytest.raises(InputError, match="chances"):
-            multinomial(chances, [0.5])
 
 
 def test_top_k_puts_unknown_keys_last_and_ties_first() -> None:

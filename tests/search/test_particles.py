@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
 from tests.search.coins import Coins
 from tests.search.exact import PROBLEMS, SOLVER, WORLD, Exact, particles_of, results, right, standard_error
 
-from stepward.core import InputError, Problem, Trajectory
+from stepward.core import InputError, Problem, StepScores, Trajectory, Usage, charge
 from stepward.search.budget import Budget
 from stepward.search.gibbs import ParticleGibbs
 from stepward.search.particles import ParticleFilter
@@ -241,3 +243,60 @@ def test_gibbs_keeps_its_promises_and_refuses_what_it_cannot_do() -> None:
     ):
         with pytest.raises(InputError, match=said):
             gibbs_with(**settings)
+
+
+@dataclass(frozen=True)
+class Strict(Coins):
+    """Solutions that begin with "b" are worth nothing."""
+
+    def worth(self, text: str) -> float:
+        return 0.0 if text.startswith("b") else super().worth(text)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """The same values, for a token a step."""
+
+    fingerprint: str = "priced"
+    granularity: Literal["step"] = "step"
+    scale: Literal["probability"] = "probability"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        charge(self.price(trajectory))
+        return await Strict().score(trajectory)
+
+    def price(self, trajectory: Trajectory) -> Usage:
+        return Usage(reward_tokens=len(trajectory), calls=1)
+
+
+def test_ancestors_are_sampled_beside_particles_of_weight_nothing() -> None:
+    """Values of exactly 0 are weights of 0: never an ancestor, and the chain still comes to its law."""
+    coins = Strict()
+    target = {text: share for text, share in coins.target().items() if share}
+    problems = [Problem(f"toss {index}") for index in range(100)]
+    search = ParticleGibbs(policy=coins, environment=coins, model=coins, n=3, sweeps=4, potential="log", answer_by="sample", ancestors="sampled")
+    counts = Counter(result.chosen.text for result in results(search, problems) if result.chosen is not None)
+    n = sum(counts[text] for text in target)
+    assert n > 90
+    assert sum((counts[text] - n * share) ** 2 / (n * share) for text, share in target.items()) < 11.35  # 99 %, 3 degrees of freedom
+
+
+def test_the_estimate_of_particle_gibbs_is_its_first_sweeps_also_where_it_is_nothing() -> None:
+    coins = Strict()
+    problems = [Problem(f"toss {index}") for index in range(40)]
+    parts = {"policy": coins, "environment": coins, "model": coins, "n": 2, "potential": "log"}
+    filtered = [result.source["notes"] for result in results(ParticleFilter(**parts), problems)]  # type: ignore[arg-type]
+    first = [notes["log_normaliser"] for notes in filtered]
+    assert None in first
+    assert all((0.0 in notes["effective_sample_sizes"]) == (notes["log_normaliser"] is None) for notes in filtered)
+    for budget in (Budget(), Budget(calls=17)):
+        found = results(ParticleGibbs(**parts, sweeps=3, budget=budget), problems)  # type: ignore[arg-type]
+        assert [result.source["notes"]["log_normaliser"] for result in found] == first
+
+
+def test_sampled_ancestors_keep_a_budget_of_reward_tokens() -> None:
+    coins = Strict()
+    search = ParticleGibbs(policy=coins, environment=coins, model=Priced(), n=3, ancestors="sampled", potential="log", budget=Budget(reward_tokens=30))
+    found = results(search, [Problem(f"toss {index}") for index in range(10)])
+    assert all(20 < result.usage.reward_tokens <= 30 for result in found)
+    assert any(result.chosen is not None for result in found)

@@ -10,18 +10,19 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from stepward.core import InputError, Node, Problem, RequestFailed, Search, SearchResult, StepScores, Trajectory, Until, Usage, charge
+from stepward.core import InputError, Node, Problem, RequestFailed, Sampling, Search, SearchResult, StepScores, Trajectory, Until, Usage, charge
 from stepward.environments.grade_school import GradeSchool
 from stepward.policies.scripted import ErrorRates, ScriptedSolver
 from stepward.search.backtracking import Backtracking
 from stepward.search.budget import Budget
 from stepward.search.critique import CritiqueRefine
-from stepward.search.feedback import NO_FEEDBACK, Feedback, PromptCritic, ScoreCritic
+from stepward.search.feedback import NO_FEEDBACK, Feedback, PromptCritic, ScoreCritic, critiques
 from stepward.search.glore import GLoRe
 from stepward.search.magicore import MAgICoRe, answer_confidence, is_hard, mean_worth
 from stepward.search.revise import PromptReviser, Resume
 from stepward.search.stepwise import RefineSteps
 from stepward.search.strategy import Strategy
+from stepward.search.workbench import Workbench
 from stepward.testing import check_search
 from stepward.testing.ladder import Climber, Ladder
 from stepward.testing.planted import PlantedModel, PlantedPolicy, PlantedTree
@@ -601,3 +602,58 @@ def test_a_refinement_that_wants_more_spends_a_token_budget_to_the_last_token(to
         result = results(replace(search, budget=Budget(policy_tokens=tokens)), [problem])[0]
         assert result.usage.policy_tokens == tokens
         assert f"budget of {tokens} policy_tokens is spent" in result.source["stopped"]
+
+
+@pytest.mark.parametrize("budget", [Budget(calls=30), Budget(calls=6), Budget(reward_tokens=40)], ids=["calls", "few calls", "reward tokens"])
+def test_two_models_that_share_a_budget_take_turns(budget: Budget) -> None:
+    """Drawing and the first model must not spend what the second needs: then no solution would have a value."""
+    for result in results(magicore(orm=Value(), k=20, budget=budget), sums(4)):
+        assert result.chosen is not None
+        assert any(not math.isnan(end.value) for end in result.tree.ends)
+
+
+def test_where_a_critic_fails_its_own_threshold_still_names_the_suspect() -> None:
+    @dataclass
+    class Gone(Listening):
+        fingerprint: str = "gone"
+
+        async def sample(self, prefix: Trajectory, n: int = 1, **_: Any) -> list[Trajectory]:
+            raise RequestFailed("nobody there")
+
+    draft = Trajectory.from_texts(Problem("Add."), ["one", "two"])
+    bench = Workbench(draft.problem, CLIMBER, LADDER, sampling=Sampling())
+    scores = StepScores(np.array([0.9, 0.55]))
+    (told,) = asyncio.run(critiques(bench, PromptCritic(policy=Gone(), threshold=0.6), [draft], [scores]))
+    assert (told.critique, told.first_suspect) == ("", 1)
+
+
+def test_equal_scores_are_no_doubt_whatever_rounding_says() -> None:
+    for value in (0.1, 0.15, 0.3, 0.7, 0.9):
+        for n in range(5, 15):
+            assert not is_hard(["a", "a", *map(str, range(n - 2))], [value] * n, [value * value] * n)
+
+
+def test_a_draft_that_no_round_improves_gets_another_critique_each_round() -> None:
+    @dataclass(frozen=True)
+    class Drawn(Absent):
+        """Says which draw it is."""
+
+        calls: int = 1
+
+        async def critique(self, draft: Trajectory, scores: StepScores | None, *, draw: int = 0, **_: Any) -> Feedback:
+            heard.append((draft.key, draw))
+            return NO_FEEDBACK
+
+    for search in (refine(critic=Drawn(), rounds=4, reviser=LadderReviser(fix=0.0)), magicore(critic=Drawn())):
+        heard: list[tuple[str, int]] = []
+        results(search, ladders(1) if search.environment is LADDER else sums(12)[-1:])
+        assert len(set(heard)) == len(heard)
+        assert len(heard) >= 4 or search.name == "magicore"
+
+
+def test_a_critic_is_told_the_threshold_in_use_and_refuses_places_that_it_does_not_fill() -> None:
+    draft, scores = Trajectory.from_texts(Problem("Add."), ["one"]), StepScores(np.array([0.5]))
+    for threshold, shown in ((0.6, "6"), (0.35, "3.5"), (None, "5")):
+        assert f"scores lower than {shown}, and" in PromptCritic(policy=Listening(), threshold=threshold).asked(draft, scores).problem.prompt
+    with pytest.raises(InputError, match=r"unknown place \{critique\}"):
+        PromptCritic(policy=Listening(), template="{question} {draft} {critique}")

@@ -14,6 +14,7 @@ from stepward.core import InputError, Problem, RequestFailed, Sampling, Search, 
 from stepward.environments.grade_school import GradeSchool
 from stepward.policies.scripted import ErrorRates, ScriptedSolver
 from stepward.search import BestOfN, Majority, StepBeam, WeightedBestOfN
+from stepward.search.budget import Budget
 from stepward.search.load import load_search
 from stepward.testing import check_search
 
@@ -213,3 +214,31 @@ def test_mistaken_requests_are_refused() -> None:
             load_search(strategy, policy=SOLVER, environment=WORLD, model=Exact(), aggregation="median")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least 1"):
         Majority(policy=SOLVER, environment=WORLD, n=0)
+
+
+@dataclass(frozen=True)
+class Hasty(Flat):
+    """Likes what is short."""
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        return StepScores(np.full(len(trajectory), 1.0 / (1 + len(trajectory.text))))
+
+
+def test_what_was_cut_off_answers_only_where_nothing_else_can() -> None:
+    """A solution broken off by a limit states no answer; its score, however high, is not one of a solution."""
+    n_tempted = 0
+    for search in (
+        BestOfN(policy=SOLVER, environment=WORLD, model=Hasty(), n=40, budget=Budget(policy_tokens=250)),
+        BestOfN(policy=SOLVER, environment=WORLD, model=Hasty(), n=8, sampling=Sampling(max_tokens=60)),
+        StepBeam(policy=SOLVER, environment=WORLD, model=Hasty(), width=8, expansions=1, budget=Budget(policy_tokens=400)),
+    ):
+        for result in results(search, PROBLEMS[:20]):
+            ends = result.tree.ends
+            answering = [end for end in ends if WORLD.answer(end.trajectory) is not None]
+            if answering:
+                assert result.source["chosen_node"] == max(answering, key=lambda end: end.value).index
+                n_tempted += max(ends, key=lambda end: end.value) not in answering
+    assert n_tempted > 0
+    cut = results(BestOfN(policy=SOLVER, environment=WORLD, model=Hasty(), n=2, sampling=Sampling(max_tokens=5)), PROBLEMS[:1])[0]
+    assert cut.chosen is not None, "the best so far"
+    assert cut.chosen.truncated

@@ -192,3 +192,9 @@ def test_votes_on_aime_are_exact_to_the_counts(shared_data: Path) -> None:
     spent = sum(sum(row["tokens"][:n]) for row, n in zip(found, stopped, strict=True)) / sum(sum(row["tokens"]) for row in found)
     assert np.mean(kept) > 0.95
     assert spent < 0.4
+
+
+def test_a_share_that_is_reached_exactly_is_reached() -> None:
+    """7 of 25 is 0.28, though 0.28 x 25 is more than 7 in floating point."""
+    answers = ["a"] * 7 + [f"other {index // 3}" for index in range(18)]
+    assert hybrid_vote(answers, [0.0] * 24 + [1.0], consensus=0.28) == 0

@@ -104,3 +104,8 @@ def test_other_problems_and_ended_prefixes_are_refused() -> None:
         asyncio.run(PlantedPolicy().sample(Trajectory(Problem("What is 1 + 1?"))))
     with pytest.raises(InputError, match="has ended"):
         asyncio.run(PlantedPolicy().sample(WORLD.walk(PROBLEM, (0, 0, 0))))
+
+
+def test_a_random_tree_is_as_deep_as_asked_also_without_forks() -> None:
+    assert {leaf.count(".") + 1 for leaf in WORLD.leaves(WORLD.random(0, depth=4, branching=1))} == {4}
+    assert {leaf.count(".") + 1 for leaf in WORLD.leaves(WORLD.random(0, depth=4, branching=2))} == {4}

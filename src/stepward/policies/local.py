@@ -46,7 +46,8 @@ class LocalPolicy:
     is resumed in another process draws what it would have drawn. With "ids" a prefix that was sampled here is continued from the very ids that were
     sampled while those are remembered, which can be another spelling of the same text: nearer to the model, and not reproducible elsewhere.
 
-    Samples do not depend on what else is running, floating-point ties aside: draw d of a prefix uses noise of (seed, prefix key, d, position).
+    Samples do not depend on what else is running, floating-point ties aside: draw d of a prefix uses noise of (seed, prefix key, d, position). Draws that have
+    written the same tokens so far go through the model once, and what was sampled is remembered for the steps that follow it (`prefix_bytes`).
 
     Usage: a request with draw 0 pays for its prefix as prefill, every other draw of that prefix counts it as cached, whichever came first; so that
     costs are the same in every run. What is read pays for all of its tokens. In `Ledger.paid` both pay for those tokens only that nothing had computed

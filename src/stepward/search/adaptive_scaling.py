@@ -9,7 +9,7 @@ from typing import Literal
 from stepward.core import Aggregation, InputError, Node, RewardModel, StepScores, check_aggregation
 from stepward.search.beam import StepBeam
 from stepward.search.evaluator import Scored
-from stepward.search.sampled import at_least_one, solutions
+from stepward.search.sampled import at_least_one, judged_solutions, solutions
 from stepward.search.strategy import Strategy
 from stepward.search.workbench import Stopped, Workbench
 
@@ -84,7 +84,7 @@ class AdaptiveBestOfN(Strategy):
         n = self.n_max if p is None else max(len(probes), min(self.n_max, samples_needed(p, self.confidence)))
         bench.notes.update(chance=p, n_samples=n)
         if n > len(probes):
-            await scored.evaluate(bench, await bench.complete([bench.root], n - len(probes)))
+            await judged_solutions(bench, n - len(probes), scored)
 
 
 @dataclass(frozen=True, kw_only=True)

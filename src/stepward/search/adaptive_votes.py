@@ -17,7 +17,8 @@ class AdaptiveMajority(Majority):
 
     `rule`: "beta" P(leader beats runner-up) >= `confidence` under a uniform prior (Adaptive-Consistency, 2023); "window" the last `window` answers agree
     (Early-Stopping Self-Consistency, 2024; waves are windows); "certain" no votes still to come could change the winner: the answer of all n votes, always.
-    All that is drawn votes; a draw that failed is a vote for nothing, and is not asked for again. `source["notes"]`: n_samples and whether the vote was settled.
+    All that is drawn votes; a draw that failed is a vote for nothing, and is not asked for again. `source["notes"]`: n_samples and whether the vote was
+    settled.
 
     Cost: between one wave and n solutions, no scores. Defaults: confidence 0.95 and window 5 from the papers, 40 solutions as in both; one wave of 4 is ours
     (the paper draws one at a time, which keeps batches small).

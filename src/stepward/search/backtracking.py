@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from stepward.core import InputError, Node, RewardModel, top
 from stepward.search.chain import standing
 from stepward.search.evaluator import Evaluator, Scored
+from stepward.search.guided_tree import drawn
 from stepward.search.sampled import at_least_one
 from stepward.search.strategy import Strategy
 from stepward.search.workbench import Stopped, Workbench
@@ -19,9 +20,9 @@ class Backtracking(Strategy):
     """Draws next steps one by one, takes the first good one, else the best neutral one; where all are bad it takes the last step back, at most B times.
 
     A step of value v (the score of the newest step, or the `evaluator`'s) is good for v >= `good`, bad for v < `bad`, else neutral. At a prefix up to `tries`
-    steps are drawn, none after a good one. With neither good nor untried neutral left the prefix itself is dropped and its parent goes on: with what is left of
-    its tries, then with its other neutral steps. When `backtracks` prefixes were dropped, or none is left to go back to, the best step is taken as it is, bad
-    or not. Unscored steps are taken only when nothing scored is left. The answer is the end of this chain.
+    steps are drawn, none after a good one; a request that fails is a try. With neither good nor untried neutral left the prefix itself is dropped and its
+    parent goes on: with what is left of its tries, then with its other neutral steps. When `backtracks` prefixes were dropped, or none is left to go back to,
+    the best step is taken as it is, bad or not. Unscored steps are taken only when nothing scored is left. The answer is the end of this chain.
 
     With as many tries as there are steps to draw, and enough backtracks, it is depth-first search: it finds a solution without bad steps iff there is one.
     Cost: at most tries x (D + B) steps and scores, D the number of steps of the longest prefix. (tries x D + B, as it is sometimes given, counts only one
@@ -62,6 +63,8 @@ class Backtracking(Strategy):
                 node.drop("only bad steps follow" if node.children else "no step follows")
                 node = node.parent
                 continue
+            if not node.children:
+                raise Stopped(bench.failures[-1])
             if step is None:  # no way back: the best that there is, and no going back from here on
                 left = 0
                 step = _best(node, taken)
@@ -76,10 +79,10 @@ class Backtracking(Strategy):
         """A good step if the tries left find one, else the best neutral step that was not taken before; None if all are bad."""
         while tried[node.index] < self.tries:
             tried[node.index] += 1
-            (child,) = await bench.expand([node])
-            await evaluator.evaluate(bench, [child])
-            if child.value >= self.good:
-                return child
+            for child in await drawn(bench, node, 1):  # none where the request fails, which was a try
+                await evaluator.evaluate(bench, [child])
+                if child.value >= self.good:
+                    return child
         return next(iter(top((child for child in node.children if child.value >= self.bad and child.index not in taken), 1)), None)
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:

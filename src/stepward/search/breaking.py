@@ -22,7 +22,8 @@ class Breaking:
 
     @property
     def fingerprint(self) -> str:
-        return f"{self.inner.fingerprint} for {self.tokens} tokens"
+        """The inner policy's: a broken step is the beginning of one of its draws, and is numbered among them."""
+        return self.inner.fingerprint
 
     async def sample(
         self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0

@@ -112,6 +112,8 @@ class ComputeOptimal(Strategy):
         for part in self.strategies:
             if plain([part.policy, part.environment, part.sampling]) != plain([self.policy, self.environment, self.sampling]):
                 raise InputError(f"strategy {part.name} of ComputeOptimal has another policy, environment or sampling; give all of them the same")
+            if isinstance(part, ComputeOptimal):
+                raise InputError("a strategy of ComputeOptimal cannot be another ComputeOptimal; give one more bins instead")
 
     @property
     def table(self) -> DifficultyTable:

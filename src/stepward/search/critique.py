@@ -58,10 +58,10 @@ class CritiqueRefine(Strategy):
         reviser = self.reviser or reviser_of(self.revise_by, writer, self.environment)
         (best,) = await bench.complete([bench.root], 1)
         await self._judge.evaluate(bench, [best])
-        for _ in range(self.rounds):
+        for number in range(self.rounds):
             if self.enough is not None and best.value >= self.enough:
                 return
-            (told,) = await critiques(bench, critic, [best.trajectory], [best.scores])
+            (told,) = await critiques(bench, critic, [best.trajectory], [best.scores], draw=number)
             (made,) = await revisions.of(reviser, [best], told, self.n)
             await self._judge.evaluate(bench, made)
             best = keep_better(best, made)

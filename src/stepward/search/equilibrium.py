@@ -105,9 +105,10 @@ class Equilibrium(Strategy):
         reviser = self.reviser or PromptReviser(policy=self.refiner or self.policy, environment=self.environment, template=EQUILIBRIUM)
         passed = [draft.trajectory.key]
         for count in range(1, self.inner + 1):
+            n_failed = len(bench.failures)
             (made,) = await revisions.of(reviser, [draft], feedback, draw=0)
             if not made:
-                return draft, f"failed: {bench.failures[-1]}"
+                return draft, f"failed: {next(iter(bench.failures[n_failed:]), 'the reviser wrote nothing')}"
             key = made[0].trajectory.key
             if key == passed[-1]:
                 made[0].drop(f"the same as node {draft.index}: a fixed point")

@@ -92,8 +92,8 @@ class ScoreCritic:
 class PromptCritic:
     """Asks a policy for a critique of the draft, whose steps are shown numbered and with their scores out of 10. Cost: one answer.
 
-    `template` has places for {question} and {draft}; the default is the reviewer's of MAgICoRe (2024), without its example. The suspect is the first step
-    whose score is below `threshold`, as `ScoreCritic` finds it.
+    `template` has places for {question}, {draft} and {limit}, the threshold out of 10; the default is the reviewer's of MAgICoRe (2024), without its example.
+    The suspect is the first step whose score is below `threshold` (None: the scores' own), as `ScoreCritic` finds it.
     """
 
     policy: Policy
@@ -101,7 +101,7 @@ class PromptCritic:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        check_template("PromptCritic.template", self.template, needs=("question", "draft"))
+        check_template("PromptCritic.template", self.template, needs=("question", "draft"), places=("question", "draft", "limit"))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -120,7 +120,9 @@ class PromptCritic:
 
     def asked(self, draft: Trajectory, scores: StepScores | None) -> Trajectory:
         """What the policy is asked: the problem with the template for its prompt."""
-        prompt = self.template.format(question=draft.problem.prompt, draft=numbered(draft, scores=scores))
+        limit = self.threshold if self.threshold is not None or scores is None else scores.threshold
+        shown = f"{10 * (0.6 if limit is None else limit):g}"
+        prompt = self.template.format(question=draft.problem.prompt, draft=numbered(draft, scores=scores), limit=shown)
         return Trajectory(replace(draft.problem, prompt=prompt, id=""))
 
 
@@ -130,8 +132,11 @@ def suspect(scores: StepScores, threshold: float | None = None) -> int | None:
     return None if found is None or found < 0 else found
 
 
-async def critiques(bench: Workbench, critic: Critic, drafts: Sequence[Trajectory], scores: Sequence[StepScores | None]) -> list[Feedback]:
-    """A critique of every draft, all at once as far as the budget allows; where the critic fails, the feedback that lies in the scores, without its text."""
+async def critiques(bench: Workbench, critic: Critic, drafts: Sequence[Trajectory], scores: Sequence[StepScores | None], *, draw: int = 0) -> list[Feedback]:
+    """A critique of every draft, all at once as far as the budget allows; where the critic fails, the feedback that lies in the scores, without its text.
+
+    `draw`: the first draw of every draft; another one than in earlier rounds, lest a draft that is still there gets the same critique again.
+    """
 
     def request(draft: Trajectory, known: StepScores | None, draw: int) -> Request[Feedback]:
         price = critic.price(draft, known, sampling=bench.sampling) if isinstance(critic, PricedCritic) else None
@@ -141,8 +146,9 @@ async def critiques(bench: Workbench, critic: Critic, drafts: Sequence[Trajector
     seen: dict[str, int] = {}
     requests = []
     for draft, known in zip(drafts, scores, strict=True):
-        draw = seen[draft.key] = seen.get(draft.key, -1) + 1  # equal drafts are criticised anew
-        requests.append(request(draft, known, draw))
-    said = [Feedback(first_suspect=None if known is None else suspect(known), scores=known) for known in scores]
+        seen[draft.key] = seen.get(draft.key, -1) + 1  # equal drafts are criticised anew
+        requests.append(request(draft, known, draw + seen[draft.key]))
+    limit = critic.threshold if isinstance(critic, ScoreCritic | PromptCritic) else None
+    said = [Feedback(first_suspect=None if known is None else suspect(known, limit), scores=known) for known in scores]
     await ask_all(bench, requests, said.__setitem__)
     return said

@@ -30,7 +30,6 @@ class GuidedTree(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        super().__post_init__()
         if self.model is None and self.evaluator is None:
             raise InputError(f"{type(self).__name__} needs a reward model (model) or an evaluator")
         check_aggregation(self.aggregation)
@@ -57,19 +56,7 @@ class GuidedTree(Strategy):
 
     async def propose(self, bench: Workbench, node: Node, n: int) -> list[Node]:
         """n children of the node. Variants propose in other ways."""
-        return await self.drawn(bench, node, n)
-
-    async def drawn(self, bench: Workbench, node: Node, n: int, *, policy: Policy | None = None, kind: Kind = "sample") -> list[Node]:
-        """n children by a policy; none where the request fails, which the workbench's `failures` tell."""
-        was = node.closed, node.dropped
-        try:
-            return await bench.expand([node], n, policy=policy, kind=kind)
-        except OutOfBudget:
-            raise
-        except Stopped:
-            return []
-        finally:
-            node.closed, node.dropped = was  # other proposals may do what this one could not
+        return await drawn(bench, node, n)
 
     async def expand(self, bench: Workbench, node: Node, n: int, *, judge: bool = True) -> list[Node]:
         """The new children that stay, with their values (those that have ended, always); without an open child the node is closed."""
@@ -125,6 +112,19 @@ class GuidedTree(Strategy):
             return None
         await self.value(bench, [end])
         return None if math.isnan(end.value) else end
+
+
+async def drawn(bench: Workbench, node: Node, n: int, *, policy: Policy | None = None, kind: Kind = "sample") -> list[Node]:
+    """n children by a policy; none where the request fails, which the workbench's `failures` tell."""
+    was = node.closed, node.dropped
+    try:
+        return await bench.expand([node], n, policy=policy, kind=kind)
+    except OutOfBudget:
+        raise
+    except Stopped:
+        return []
+    finally:
+        node.closed, node.dropped = was  # other proposals may do what this one could not
 
 
 def cut_off(node: Node) -> None:

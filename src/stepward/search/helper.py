@@ -53,6 +53,10 @@ class HelpByPlan:
     bins: Bins
     plan: Plan
 
+    def __post_init__(self) -> None:
+        if self.plan.helps.shape[1] != self.bins.n_states:
+            raise InputError(f"HelpByPlan: the plan is for {self.plan.helps.shape[1]} states, but {len(self.bins.edges)} edges make {self.bins.n_states}")
+
     @property
     def fingerprint(self) -> str:
         return f"help-by-plan/{content_hash(repr(self.bins.edges), np.packbits(self.plan.helps).tobytes(), repr(self.plan.helps.shape))}"

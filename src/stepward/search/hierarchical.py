@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,10 +36,11 @@ class Hierarchical(Strategy):
     At a level, `starts` drafts are begun from each of the `width` drafts that came down. From each: propose an edit; accept it iff P(edit better) > 1/2; a
     local optimum is reached after `patience` rejections in a row or `steps` edits. Then the best optimum is merged with others, `merges` trials in turn, each
     accepted on the same condition. The `width` best go down; on the last level the best is the answer. "Best" is a champion: every challenger meets it once,
-    and must be strictly better. A comparison that fails accepts nothing.
+    and must be strictly better. A comparison that fails accepts nothing, and one of whom none succeeds is no champion while others can be compared.
 
     `levels`: what a level writes (none: an outline, then the solution, both asked of the policy); `preference` the judge (none: the reward model's scores by
-    Bradley-Terry). Cost: at most levels x (starts x width x steps + merges) solutions and as many comparisons.
+    Bradley-Terry). Cost, with d = starts x width: at most levels x (d (1 + steps) + merges) solutions and levels x (d steps + merges + (1 + width) (d - 1))
+    comparisons, where none fails.
     Defaults: starts 5, patience 5, steps 60, merges 5, width 1 (the authors' repository, with 5 levels for scientific hypotheses; two here).
     Differences: their judge ensembles are preferences of their own; theirs sends the merged hypothesis down whether or not it is better.
     (MOOSE-Chem2: Exploring LLM Limits in Fine-Grained Scientific Hypothesis Discovery via Hierarchical Search, 2025.)
@@ -114,21 +116,33 @@ class Hierarchical(Strategy):
         """The `width` champions, one after the other; the rest is dropped where asked."""
         left, chosen = list(nodes), list[Node]()
         while left and len(chosen) < width:
-            champion = left[0]
-            for challenger in left[1:]:
-                (better,) = await self._preferred(bench, [(challenger, champion)])
-                champion = challenger if better else champion
-            chosen.append(champion)
-            left.remove(champion)
+            chosen.append(await self._champion(bench, left))
+            left.remove(chosen[-1])
         for node in left:
             if drop:
                 node.drop(f"node {chosen[-1].index} was preferred")
         return chosen
 
+    async def _champion(self, bench: Workbench, nodes: Sequence[Node]) -> Node:
+        """Who withstands all later ones, or beat who did. One of whom no comparison succeeds is passed over while others can be compared."""
+        for place, champion in enumerate(nodes):
+            known = False
+            for challenger in nodes[place + 1 :]:
+                (verdict,) = await self._verdicts(bench, [(challenger, champion)])
+                known = known or not math.isnan(verdict)
+                champion = challenger if verdict > 0.5 else champion
+            if known:
+                return champion
+        return nodes[0]
+
     async def _preferred(self, bench: Workbench, pairs: Sequence[tuple[Node, Node]]) -> list[bool]:
         """Whether the judge calls the first of each pair strictly better; a comparison that fails does not."""
+        return [verdict > 0.5 for verdict in await self._verdicts(bench, pairs)]
+
+    async def _verdicts(self, bench: Workbench, pairs: Sequence[tuple[Node, Node]]) -> list[float]:
+        """P(the first of each pair is better); NaN where the comparison fails."""
         judge = self._judge
-        better = [False] * len(pairs)
+        found = [math.nan] * len(pairs)
 
         def request(new: Node, old: Node) -> Request[Verdict]:
             asked = (bench.problem, new.trajectory, old.trajectory)
@@ -136,12 +150,12 @@ class Hierarchical(Strategy):
             return Request(partial(judge.compare, *asked), price, 1, f"the comparison by {judge.fingerprint}")
 
         def take(index: int, verdict: Verdict) -> None:
-            better[index] = verdict.value > 0.5
+            found[index] = verdict.value
             if verdict.reason is not None:
                 bench.failures.append(verdict.reason)
 
         await ask_all(bench, [request(*pair) for pair in pairs], take)
-        return better
+        return found
 
     @property
     def _judge(self) -> Preference:

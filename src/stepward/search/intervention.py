@@ -73,7 +73,8 @@ class Plan:
 def plan(chances: Chances, penalty: float, horizon: int) -> Plan:
     """Value iteration backwards from step `horizon`: V(s) = max{E[V(s') | alone], E[V(s') | helped] - penalty}; U by the same recursion, under the maximiser.
 
-    Ties are decided against help, so U(penalty) does not increase and is continuous from the right. Penalty 0 helps wherever help helps; 1 never helps.
+    Ties are decided for fewer expected helps, then against help, so U(penalty) does not increase and is continuous from the right. Penalty 0 helps wherever
+    help helps; 1 never helps.
     Raises: InputError for a negative penalty or a horizon below 1.
     """
     if not penalty >= 0.0 or horizon < 1:
@@ -85,7 +86,8 @@ def plan(chances: Chances, penalty: float, horizon: int) -> Plan:
     for t in reversed(range(horizon)):
         by_itself, with_help = chances.at(t)
         alone, helped = by_itself @ value[t + 1], with_help @ value[t + 1] - penalty
-        helps[t] = going & (helped > alone + _TIE)
+        fewer = 1.0 + with_help @ used[t + 1] < by_itself @ used[t + 1] - _TIE
+        helps[t] = going & ((helped > alone + _TIE) | ((helped >= alone - _TIE) & fewer))
         value[t, going] = np.where(helps[t], helped, alone)[going]
         used[t, going] = np.where(helps[t], 1.0 + with_help @ used[t + 1], by_itself @ used[t + 1])[going]
     return Plan(penalty, helps, value, used)
@@ -95,8 +97,10 @@ def cheapest_penalty(chances: Chances, budget: float, horizon: int, *, start: in
     """The plan of the smallest penalty whose expected number of helps U(start) is at most `budget`, found by bisection of [0, 1] to within `tolerance`.
 
     Its success is the largest of all plans that use as many helps or fewer (the vertices of the convex hull of all plans). Budget 0 never asks; a budget of the
-    horizon asks wherever help helps. Raises: InputError for a negative budget.
+    horizon asks wherever help helps. Raises: InputError for a negative budget, or a tolerance that numbers of double precision cannot tell from 0.
     """
+    if not tolerance >= 1e-15:
+        raise InputError(f"the tolerance of a penalty must be at least 1e-15, got {tolerance!r}")
     if not budget >= 0.0:
         raise InputError(f"the budget is an expected number of helps, at least 0, got {budget!r}")
     best = plan(chances, 0.0, horizon)

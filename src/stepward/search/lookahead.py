@@ -99,9 +99,9 @@ class Lookahead:
             node.scores = path[0].scores
 
 
-def _same(trajectory: Trajectory) -> tuple[str, bool]:
+def _same(trajectory: Trajectory) -> tuple[str, bool, bool]:
     """Equal for candidates that share a look-ahead."""
-    return trajectory.key, trajectory.ended
+    return trajectory.key, trajectory.finished, trajectory.truncated
 
 
 def temporal_difference(values: Sequence[float], *, alpha: float, gamma: float = 1.0) -> float:

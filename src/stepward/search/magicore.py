@@ -76,10 +76,10 @@ class MAgICoRe(Strategy):
             drawn = await bench.complete([bench.root], n)
             await self._weigh(bench, drawn, outcomes)
             pool, left = [*pool, *drawn], left - n
-        for _ in range(self.iterations):
+        for iteration in range(self.iterations):
             if not self._hard(bench, pool, outcomes):
                 return
-            reviews = await critiques(bench, critic, [node.trajectory for node in pool], [node.scores for node in pool])
+            reviews = await critiques(bench, critic, [node.trajectory for node in pool], [node.scores for node in pool], draw=iteration * self.k)
             made = await revisions.of(reviser, pool, reviews)
             revised = [revision for revision_of in made for revision in revision_of]
             await self._weigh(bench, revised, outcomes)
@@ -90,14 +90,16 @@ class MAgICoRe(Strategy):
         return weighted_vote(bench.answers(ends), [math.nan if end.dropped else end.value for end in ends])
 
     async def _weigh(self, bench: Workbench, nodes: Sequence[Node], outcomes: dict[int, float]) -> None:
-        """value = o + p; `outcomes` keeps o."""
-        trajectories = [node.trajectory for node in nodes]
-        steps = await bench.score(self.model, trajectories)
-        whole = await bench.score(self.orm, trajectories) if self.orm is not None else steps
-        for node, scores, outcome in zip(nodes, steps, whole, strict=True):
-            outcomes[node.index], node.scores = outcome.overall("last"), scores
-            reasons = (reason for reason in (*scores.reasons, *outcome.reasons) if reason)
-            set_value(node, outcomes[node.index] + scores.overall("product"), next(reasons, "there is no step to score"))
+        """value = o + p; `outcomes` keeps o. Where two models share a budget they take turns, lest the first spend it all."""
+        shared = self.orm is not None and bench.budget.counted.keys() - {"policy_tokens"}
+        for batch in [[node] for node in nodes] if shared else [nodes]:
+            trajectories = [node.trajectory for node in batch]
+            steps = await bench.score(self.model, trajectories)
+            whole = await bench.score(self.orm, trajectories) if self.orm is not None else steps
+            for node, scores, outcome in zip(batch, steps, whole, strict=True):
+                outcomes[node.index], node.scores = outcome.overall("last"), scores
+                reasons = (reason for reason in (*scores.reasons, *outcome.reasons) if reason)
+                set_value(node, outcomes[node.index] + scores.overall("product"), next(reasons, "there is no step to score"))
         announce(bench.tree)
 
     def _hard(self, bench: Workbench, pool: Sequence[Node], outcomes: dict[int, float]) -> bool:
@@ -119,7 +121,7 @@ def is_hard(answers: Sequence[str | None], o: Sequence[float], p: Sequence[float
     worth = [one + other for one, other in zip(o, p, strict=True)]
     middle = math.fsum(worth) / len(worth) if center is None else center
     agreeing = [value for value, answer in zip(worth, answers, strict=True) if answer == answers[chosen]]
-    doubtful = math.fsum(agreeing) / len(agreeing) < middle
+    doubtful = math.fsum(agreeing) / len(agreeing) < middle - 1e-12  # rounding is no doubt
     return doubtful and min(answer_confidence(answers, o), answer_confidence(answers, p)) < confidence
 
 

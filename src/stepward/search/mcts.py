@@ -26,7 +26,8 @@ class MCTS(GuidedTree):
     "leaf": it stops at the first unvisited node and backs up that node's own value; a node is expanded when it is reached again. The root, which has no step
     to score, counts as the mean of its first children. N = 1 + sum of the children's N at every expanded node.
     "rollout": the same, with the value of one completion from there by the policy; inner steps are not valued, and completions may be the answer. The one for
-    evaluators that know ends only ("graded"): with the others they leave no inner step to go by.
+    evaluators that know ends only ("graded"): with the others they leave no inner step to go by. A prefix whose completion has no value is closed, but the root
+    is completed anew.
 
     priority: "puct", Q + P sqrt(N_p) / (1 + N) (c_init + ln((N_p + c_base + 1) / c_base)), P the softmax over siblings of the mean log-probability of a token
     and Q of an unvisited child its own value; "uct", Q + c sqrt(ln N_p / N), and "uct2", with 2 ln N_p, which visit every child once first. Ties go to the
@@ -102,7 +103,7 @@ class MCTS(GuidedTree):
             return node.value
         if self.visit == "rollout":
             end = await self.rollout(bench, node)
-            if end is None:
+            if end is None and node.parent is not None:  # at the root there is nowhere else to go: the next visit tries again
                 node.drop("no completion of it has a value")
                 close_upward(node)
             return math.nan if end is None else end.value

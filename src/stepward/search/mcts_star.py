@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stepward.core import InputError, Node, Policy
-from stepward.search.guided_tree import GuidedTree, cut_off
+from stepward.search.guided_tree import GuidedTree, cut_off, drawn
 from stepward.search.priority import close_upward, open_children, uct2
 from stepward.search.sampled import at_least_one
 from stepward.search.workbench import Workbench
@@ -95,12 +95,12 @@ class MCTSStar(GuidedTree):
         written = {step.text.strip() for step in node.trajectory.steps}
         kept: list[Node] = []
         for _ in range(self.attempts):
-            drawn = await super().propose(bench, node, n - len(kept))
-            for child in drawn:
-                if child.trajectory.steps[-1].text.strip() in written and not child.trajectory.truncated:
+            made = await super().propose(bench, node, n - len(kept))
+            for child in made:
+                if not child.trajectory.truncated and child.trajectory.steps[-1].text.strip() in written:
                     child.drop("repeats a step of its prefix")
-            kept += [child for child in drawn if not child.closed]
-            if len(kept) == n or not drawn:
+            kept += [child for child in made if not child.closed]
+            if len(kept) == n or not made:
                 break
         return kept
 
@@ -108,7 +108,7 @@ class MCTSStar(GuidedTree):
         """Whether a remark says that nothing is left to do; the prefix is then completed once. No remark counts as saying so, as in the authors' code."""
         if self.reflector is None or node.parent is None:
             return False
-        remarks = await self.drawn(bench, node, 1, policy=self.reflector, kind="reflect")
+        remarks = await drawn(bench, node, 1, policy=self.reflector, kind="reflect")
         for remark in remarks:
             remark.drop("a remark")
         if remarks and self.end_mark not in remarks[0].trajectory.steps[-1].text:
@@ -122,7 +122,7 @@ class MCTSStar(GuidedTree):
         for _ in range(self.roll_steps):
             if node.ended:
                 break
-            steps = await self.drawn(bench, node, self.roll_branch)
+            steps = await drawn(bench, node, self.roll_branch)
             await self.value(bench, [step for step in steps if not step.trajectory.truncated])
             for step in steps:
                 step.closed = True

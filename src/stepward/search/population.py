@@ -28,8 +28,8 @@ class Particle:
 
 @dataclass(eq=False)
 class Population:
-    """n particles. `collected` sums the log mean weights at every resampling; `sizes` has the effective sample size after every step, before resampling.
-    `n_lost`: particles whose next step could not be had (a failed request, the end of the budget); the others stand for all.
+    """n particles. `collected` sums the log mean weights at every resampling; `sizes` has the effective sample size after every step, before resampling (0:
+    all weights are 0). `n_lost`: particles whose next step could not be had (a failed request, the end of the budget); the others stand for all.
     """
 
     particles: list[Particle]
@@ -52,6 +52,11 @@ class Population:
     def log_normaliser(self) -> float:
         """ln of the estimate of the normalising constant so far."""
         return self.collected + log_mean([particle.log_weight for particle in self.particles])
+
+    @property
+    def _alive(self) -> bool:
+        """Whether any weight is not 0."""
+        return any(particle.log_weight > -math.inf for particle in self.particles)
 
     @property
     def ended(self) -> bool:
@@ -86,11 +91,11 @@ class Population:
                 particle.node.drop(f"unscored: {particle.node.reason}")
         if all(math.isnan(particle.node.value) for particle in self.particles):
             raise Stopped(f"no particle could be scored: {self.particles[0].node.reason}")
-        self.sizes.append(effective_sample_size(self.weights))
+        self.sizes.append(effective_sample_size(self.weights) if self._alive else 0.0)
 
     def revive(self) -> bool:
         """Where every weight has become 0, make the scored particles equal again, so that sampling can go on; the estimate stays 0. Whether that was needed."""
-        if any(particle.log_weight > -math.inf for particle in self.particles):
+        if self._alive:
             return False
         self.collected = -math.inf
         for particle in self.particles:

@@ -18,7 +18,7 @@ REVIEW = (
     "- You will find (Score: n/10) at the end of each step.\n"
     "- The maximum (best) score is 10, which means that this step is 100% correct (and 0% incorrect).\n"
     "- The minimum (worst) score is 0, which means that this step is 100% incorrect (and 0% correct).\n"
-    "- Pay attention to the steps having scores lower than 6, and carefully identify the errors in those steps.\n"
+    "- Pay attention to the steps having scores lower than {limit}, and carefully identify the errors in those steps.\n"
     "- Provide your explanation of the error and how it can be fixed. DO NOT propose a new solution, just the explanation.\n\n"
     "### Question:\n{question}\n\n### Current Solution:\n{draft}\n\n"
     "Let's review the steps with lower scores and identify the errors."
@@ -67,13 +67,13 @@ def listed(solutions: Sequence[Trajectory]) -> str:
     return "\n\n".join(f"Solution {number}:\n{numbered(solution)}" for number, solution in enumerate(solutions, 1)) or "None"
 
 
-def check_template(name: str, template: str, *, needs: Sequence[str]) -> None:
+def check_template(name: str, template: str, *, needs: Sequence[str], places: Sequence[str] = _PLACES) -> None:
     """Raises: InputError for a template without a needed place, with an unknown one, or that is no format string."""
     try:
-        places = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
+        used = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
     except ValueError as error:
         raise InputError(f"{name} is no format string ({error}); write {{{{ and }}}} for braces") from None
-    unknown, missing = sorted(places - set(_PLACES)), [place for place in needs if place not in places]
+    unknown, missing = sorted(used - set(places)), [place for place in needs if place not in used]
     if unknown or missing:
         wrong = f"has an unknown place {{{unknown[0]}}}" if unknown else f"lacks the place {{{missing[0]}}}"
-        raise InputError(f"{name} {wrong}; places are {', '.join(_PLACES)}, and {{{{ and }}}} stand for braces")
+        raise InputError(f"{name} {wrong}; places are {', '.join(places)}, and {{{{ and }}}} stand for braces")

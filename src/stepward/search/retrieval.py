@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from stepward.core import NO_ERROR, Example, InputError, Node, Trajectory, canonical_json, content_hash
 from stepward.data import read_examples
+from stepward.search.guided_tree import drawn
 from stepward.search.hinted import Hinted
 from stepward.search.mcts import MCTS
 from stepward.search.workbench import Workbench
@@ -134,7 +135,7 @@ class RetrievalMCTS(MCTS):
 
     Children with a retrieved step have the kind "retrieve"; those without are drawn as plain MCTS does, so that an empty index, or none, is plain MCTS.
     `hint` is what the policy reads, {step} being the step. Everything else is `MCTS`. Cost: that of MCTS with expansions + retrieve children, and longer
-    prompts.
+    prompts. An index that holds the problem's own solution shows its answer: leave the problems of a test out of it.
     (Enhancing Test-Time Scaling of Large Language Models with Hierarchical Retrieval-Augmented MCTS, 2025.) No public code: retrieve 1, BM25 over words and
     the hint's words are ours. Difference: the coarse half, similar solved problems in the prompt, is the policy's prompt and not part of the search.
     """
@@ -155,5 +156,5 @@ class RetrievalMCTS(MCTS):
         found = [] if self.index is None else self.index.nearest(context(node.trajectory, len(node.trajectory)), self.retrieve)
         for step in found:
             shown = Hinted(self.policy, self.hint.replace("{step}", step))
-            children += await self.drawn(bench, node, 1, policy=shown, kind="retrieve")
+            children += await drawn(bench, node, 1, policy=shown, kind="retrieve")
         return children

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stepward.core import Aggregation, InputError, Node, RewardModel, check_aggregation
 from stepward.search.choose import frequency_reward_vote, hybrid_vote, majority_vote, weighted_vote
-from stepward.search.evaluator import Scored
+from stepward.search.evaluator import Evaluator, Scored
 from stepward.search.strategy import Strategy
 from stepward.search.workbench import OutOfBudget, Stopped, Workbench
 
@@ -50,12 +50,7 @@ class BestOfN(Strategy):
         check_aggregation(self.aggregation)
 
     async def grow(self, bench: Workbench) -> None:
-        left = self.n
-        while left:
-            n = bench.portion(left)
-            ends = await solutions(bench, n)
-            await Scored(model=self.model, aggregation=self.aggregation).evaluate(bench, ends)
-            left -= n
+        await judged_solutions(bench, self.n, Scored(model=self.model, aggregation=self.aggregation))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +117,14 @@ async def solutions(bench: Workbench, n: int) -> list[Node]:
         raise
     except Stopped:
         return []
+
+
+async def judged_solutions(bench: Workbench, n: int, evaluator: Evaluator) -> None:
+    """Draw `n` solutions and judge them, in turns where the two share a limit (see `Workbench.portion`)."""
+    while n:
+        asked = bench.portion(n)
+        await evaluator.evaluate(bench, await solutions(bench, asked))
+        n -= asked
 
 
 def at_least_one(strategy: Strategy, **counts: int) -> None:

@@ -76,25 +76,5 @@ def softmax(keys: Sequence[float], *, temperature: float = 1.0) -> list[float]:
     return [weight / total for weight in weights]
 
 
-def multinomial(chances: Sequence[float], uniforms: Sequence[float]) -> list[int]:
-    """One index a random number, with replacement: index i with chance proportional to chances[i]. Inverts the cumulated chances; never picks one of chance 0.
-
-    Raises: InputError for a negative or unknown chance, or when all are 0.
-    """
-    if any(not 0.0 <= chance < math.inf for chance in chances) or not sum(chances) > 0.0:
-        raise InputError(f"chances must be finite, at least 0 and not all 0, got {list(chances)}")
-    possible = [index for index, chance in enumerate(chances) if chance > 0.0]
-    total = sum(chances)
-    picked = []
-    for uniform in uniforms:
-        mark, reached = uniform * total, 0.0
-        for index in possible:
-            reached += chances[index]
-            if mark < reached:
-                break
-        picked.append(index)
-    return picked
-
-
 def _place(uniform: float, n: int) -> int:
     return min(n - 1, int(uniform * n))

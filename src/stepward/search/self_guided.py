@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from stepward.core import Aggregation, InputError, LogprobPolicy, Node, Policy, RewardModel, Scale, TokenLogprobs, Usage, check_aggregation
+from stepward.core import Aggregation, InputError, LogprobPolicy, Node, Policy, RewardModel, Scale, StepScores, TokenLogprobs, Usage, check_aggregation
 from stepward.labeling.trees.selection import uct
 from stepward.search.evaluator import set_value
-from stepward.search.guided_tree import GuidedTree
+from stepward.search.guided_tree import GuidedTree, drawn
 from stepward.search.priority import open_children
 from stepward.search.sampled import at_least_one
 from stepward.search.watching import announce
@@ -89,7 +89,7 @@ class SelfGuidedMCTS(GuidedTree):
         children = await super().propose(bench, node, n)
         if self.reflector is None or sum(other.kind == "reflect" for other in bench.tree) >= self.reflections:
             return children
-        return children + await self.drawn(bench, node, 1, policy=self.reflector, kind="reflect")
+        return children + await drawn(bench, node, 1, policy=self.reflector, kind="reflect")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +123,18 @@ class ProgressReward:
         await ask_all(
             bench, [Request(partial(self._ratio, node), price, 2, "comparing the log-probabilities of a prefix") for node in nodes], found.__setitem__
         )
-        for node, (value, reason) in zip(nodes, found, strict=True):
-            set_value(node, value, reason)
-        if self.model is not None:
-            for node, scored in zip(nodes, await bench.score(self.model, [node.trajectory for node in nodes]), strict=True):
-                node.scores = scored
-                why = node.reason or next((said for said in scored.reasons if said), None) or "there is no step to score"
-                set_value(node, node.value + self.weight * scored.overall(self.aggregation), why)
+        if self.model is None:
+            for node, (ratio, reason) in zip(nodes, found, strict=True):
+                set_value(node, ratio, reason)
+        else:
+
+            def take(index: int, scores: StepScores) -> None:
+                ratio, reason = found[index]
+                nodes[index].scores = scores
+                why = reason or next((said for said in scores.reasons if said), None) or "there is no step to score"
+                set_value(nodes[index], ratio + self.weight * scores.overall(self.aggregation), why)
+
+            await bench.score(self.model, [node.trajectory for node in nodes], take=take)  # half a value is none: what it does not reach stays unknown
         announce(bench.tree)
 
     async def _ratio(self, node: Node) -> tuple[float, str]:

@@ -15,7 +15,7 @@ from stepward.search.guided_tree import GuidedTree, cut_off
 from stepward.search.hinted import Hinted
 from stepward.search.sampled import at_least_one
 from stepward.search.select import epsilon_greedy
-from stepward.search.workbench import OutOfBudget, Workbench
+from stepward.search.workbench import OutOfBudget, Stopped, Workbench
 
 _NOT_TAKEN = "another candidate was taken"
 
@@ -55,7 +55,12 @@ class QGuided(GuidedTree):
         """One path from every start; the ends that were reached."""
         places, ends = list(starts), list[Node]()
         while places:
-            children = await bench.expand(places, self.n, policy=policy)
+            try:
+                children = await bench.expand(places, self.n, policy=policy)
+            except OutOfBudget:
+                raise
+            except Stopped:  # no request came to anything; another attempt may
+                break
             await self.rate(bench, children)
             taken = [self.take(bench, candidates) for candidates in self.by_path(children, places)]
             ends += [child for child in taken if child is not None and child.ended]

@@ -50,6 +50,7 @@ async def ask_all(bench: Workbench, requests: Sequence[Request[T]], take: Callab
     try:
         for wave, fits in bench.purse.waves(len(requests), price):
             if not fits:
+                bench.purse.fell_short()
                 break
             total = Usage.total(requests[index].price or Usage() for index in wave)
             await bench.ask(all_of(one(index) for index in wave), calls=sum(requests[index].calls for index in wave), price=total)

@@ -257,7 +257,9 @@ class Workbench:
         """What came of every draw as a child of its parent; a parent of whom nothing came because requests failed is dropped."""
         children: list[Node] = []
         for index, (node, found) in enumerate(zip(parents, grown, strict=True)):
-            if isinstance(found, Trajectory):
+            if isinstance(found, Trajectory) and not found.ended and len(found) == len(node.trajectory):
+                grown[index] = f"{SAMPLING_FAILED}: the policy neither wrote a step nor ended"  # a search would ask for ever
+            elif isinstance(found, Trajectory):
                 try:
                     children.append(self.tree.add(node, found, kind=kind))
                 except InputError as error:

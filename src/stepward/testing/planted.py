@@ -70,7 +70,7 @@ class PlantedTree:
         if right is None:
             rewards[int(noise[-1] * n_leaves)] = 1.0
         level: list[Any] = rewards
-        while len(level) > branching:
+        for _ in range(depth - 1):
             level = [level[start : start + branching] for start in range(0, len(level), branching)]
         return self.problem(level, name=f"planted {seed}")
 
