@@ -321,6 +321,9 @@ def show(name: str, found: dict[str, Any]) -> None:
         if "difference" in values:
             gap = values["difference"]
             line += f"  {100 * gap['value']:+5.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}] points at 1/{values['flops_ratio']:.2f} of the FLOPs"
+        if "difference from weighted" in values:
+            gap = values["difference from weighted"]
+            line += f"; {100 * gap['value']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}] from the weighted vote"
         if "distinct_answers" in values:
             line += f"  {values['distinct_answers']:.2f} answers"
         print(line, flush=True)

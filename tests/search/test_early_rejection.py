@@ -195,10 +195,10 @@ def test_an_agents_world_answers_whole_steps_only() -> None:
 
 def test_broken_steps_are_other_draws_than_the_solutions_drawn_before() -> None:
     """In one search, a step that is broken off does not repeat the beginning of a draft from the same prefix."""
-    search = ComputeOptimal(policy=SOLVER, environment=WORLD, model=Exact(), strategies=(rejecting(tau=3),), edges=(), choices=(0,), drafts=6)
+    search = ComputeOptimal(policy=SOLVER, environment=WORLD, model=Exact(), strategies=(rejecting(tau=8),), edges=(), choices=(0,), drafts=6)
     repeated = [
         begun.trajectory.text.split("\n")[0] == draft.trajectory.text[: len(begun.trajectory.text)]
         for result in results(search, PROBLEMS[:20])
         for draft, begun in zip(result.tree.root.children[:6], result.tree.root.children[6:12], strict=True)
     ]
-    assert np.mean(repeated) < 0.8
+    assert np.mean(repeated) < 0.9

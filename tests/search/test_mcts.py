@@ -349,3 +349,12 @@ def test_a_completion_of_the_root_without_a_value_does_not_end_the_search() -> N
     judged = [found(mcts(policy=RANDOM, model=PlantedModel(fail_every=2), visit="rollout", iterations=20), problem) for problem in PROBLEMS]
     assert any(math.isnan(result.tree.root.children[0].value) for result in judged)
     assert all(result.tree.root.visits > 0 and result.chosen is not None for result in judged)
+
+
+def test_a_budget_that_ends_before_any_solution_would_leaves_an_answer() -> None:
+    """Six levels, and a budget of fifty steps: half of it is kept for a whole solution."""
+    for seed in range(8):
+        result = found(mcts(policy=RANDOM, visit="leaf", iterations=500, budget=Budget(policy_tokens=100)), WORLD.random(seed, depth=6, branching=3))
+        assert result.chosen is not None
+        assert result.chosen.finished
+        assert result.usage.policy_tokens <= 100

@@ -222,3 +222,12 @@ def test_requests_that_a_budget_leaves_out_are_told() -> None:
         children = [bench.add(bench.root, WORLD.walk(PROBLEMS[0], (choice,))) for choice in range(3)]
         asyncio.run(ProgressReward(tuned=RANDOM, reference=ALL).evaluate(bench, children))
         assert "5 calls" in (bench.stopped or "")
+
+
+def test_a_budget_that_ends_before_any_solution_would_leaves_an_answer() -> None:
+    """Six levels, and a budget of fifty steps: half of it is kept for a whole solution."""
+    for seed in range(8):
+        result = found(guided(policy=RANDOM, iterations=500, budget=Budget(policy_tokens=100)), WORLD.random(seed, depth=6, branching=3))
+        assert result.chosen is not None
+        assert result.chosen.finished
+        assert result.usage.policy_tokens <= 100

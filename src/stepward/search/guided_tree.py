@@ -89,6 +89,11 @@ class GuidedTree(Strategy):
         if no_answer(bench):
             await self.rollout(bench, next(place for place in reversed(node.path) if not place.ended))
 
+    def half_spent(self, bench: Workbench) -> bool:
+        """Whether it is time to `finish` what has no answer yet, lest the budget ends before any solution does."""
+        left = bench.purse.left
+        return any(2 * left[name] <= limit for name, limit in bench.purse.limits.items())
+
     async def value_cut(self, bench: Workbench) -> None:
         """The values of the ends that were cut off, where no end has one."""
         cut = [end for end in bench.tree.ends if end.dropped == CUT_OFF]

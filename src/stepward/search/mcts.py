@@ -35,7 +35,8 @@ class MCTS(GuidedTree):
     and the lowest value known in the tree is backed up for it.
     commit: after `iterations` iterations go to the most visited child, drop its siblings, and search on from there, until an end (AlphaZero; Bag of Tricks).
     answer_by: the end of largest "value", the best end below where the most "visits" lead, the weighted "vote" of all ends, or "nodes", where every node adds
-    its value once to every answer below it (LLM Reasoners). Where no end has a value after the last iteration, the most visited prefix is completed once.
+    its value once to every answer below it (LLM Reasoners). Where no end has a value after the last iteration, or when half
+    of a budget is spent, the most visited prefix is completed once.
 
     Cost for I iterations and steps of l tokens: "leaf" at most I x expansions x l policy tokens and as many scores; "end" that times the depth of the
     tree for the first iterations, nothing where it comes by old nodes; "rollout" also I completions.
@@ -72,11 +73,15 @@ class MCTS(GuidedTree):
 
     async def explore(self, bench: Workbench) -> None:
         start: Node | None = bench.root
+        finished = False
         while start is not None:
             for _ in range(self.iterations):
                 if start.closed:
                     break
                 await self.iterate(bench, start)
+                if not finished and self.half_spent(bench):
+                    finished = True
+                    await self.finish(bench, most_visited(bench.root))
             start = self.move(start) if self.commit else None
         await self.finish(bench, most_visited(bench.root))
 

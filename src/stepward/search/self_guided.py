@@ -27,7 +27,7 @@ class SelfGuidedMCTS(GuidedTree):
     reflector: a policy that writes one more child of every expansion, a reflection (kind "reflect") from which the search goes on as from a step; at most
     `reflections` in all. A prefix of `max_depth` edges is not expanded, nor one again that only ends follow; after one was met, the next descent stops at
     each inner node with chance `expand_probability`, times `decay` a level, to expand that one again. The search ends early at an end of value above `accept`.
-    The end of largest value answers. Where there is none, the best prefix is completed once.
+    The end of largest value answers. Where there is none in the end, or when half of a budget is spent, the best prefix is completed once.
 
     `evaluator` is meant to be `ProgressReward`. Cost for I iterations and steps of l tokens: at most I (expansions + 1) l policy tokens, that many values.
     Defaults: the authors' code (30 iterations, 5 queries, c 0, depth 4, 0.2 times 0.8 a level, 10 reflections), but for `accept`, 0 there, which suits log
@@ -57,7 +57,7 @@ class SelfGuidedMCTS(GuidedTree):
             raise InputError(f"SelfGuidedMCTS needs reflections >= 0 and max_depth >= 1 or None, got {self.reflections} and {self.max_depth}")
 
     async def explore(self, bench: Workbench) -> None:
-        again = False
+        again = finished = False
         for _ in range(self.iterations):
             if bench.root.closed:
                 break
@@ -71,8 +71,10 @@ class SelfGuidedMCTS(GuidedTree):
                 child.backup(child.value)
             if self.accept is not None and any(end.value > self.accept for end in bench.tree.ends):
                 return
-        known = [node for node in bench.tree if not math.isnan(node.q) and not node.ended]
-        await self.finish(bench, max(known, key=lambda node: (node.q, node.depth), default=bench.root))
+            if not finished and self.half_spent(bench):
+                finished = True
+                await self.finish(bench, best_prefix(bench))
+        await self.finish(bench, best_prefix(bench))
 
     def descend(self, bench: Workbench, stop: float) -> tuple[Node, bool]:
         """The leaf below, or with chance `stop` at every inner node (times `decay` a level) that node; and whether it was such a stop."""
@@ -90,6 +92,12 @@ class SelfGuidedMCTS(GuidedTree):
         if self.reflector is None or sum(other.kind == "reflect" for other in bench.tree) >= self.reflections:
             return children
         return children + await drawn(bench, node, 1, policy=self.reflector, kind="reflect")
+
+
+def best_prefix(bench: Workbench) -> Node:
+    """The prefix of largest Q that has not ended, of equals the deepest."""
+    known = [node for node in bench.tree if not math.isnan(node.q) and not node.ended]
+    return max(known, key=lambda node: (node.q, node.depth), default=bench.root)
 
 
 @dataclass(frozen=True, kw_only=True)
