@@ -32,6 +32,7 @@ from stepward.environments.deduction.lexicon import KINDS, QUALITIES
 from stepward.environments.deduction.oracle import oracle_of
 from stepward.policies.load import tiny_folder
 
+PROBLEMS_ONLY_FROM = 4000  # no recitations from this step on
 DRILL_STEPS = 200  # in which most lessons are drills, which become longer
 
 
@@ -66,7 +67,8 @@ def lessons(run: TinyRun, start: int) -> Iterator[tuple[str, Sequence[str]]]:
         share = min(1.0, max(0.0, at - DRILL_STEPS) / run.curriculum_steps)  # of the simple range
         drawn = (simple if rng.random() < 0.2 + 0.8 * share else short).problem(run.seed, index, "train")
         index += 1
-        yield drawn.prompt, [recitation(drawn, rng)] if rng.random() < 0.8 - 0.6 * share else drawn.reference_steps
+        recite = 0.8 - 0.6 * share if at < PROBLEMS_ONLY_FROM else 0.0
+        yield drawn.prompt, [recitation(drawn, rng)] if rng.random() < recite else drawn.reference_steps
 
 
 def drill(rng: random.Random, longest: int) -> tuple[str, list[str]]:
@@ -111,7 +113,7 @@ def quality(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, run: Ti
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tiny-deduction"))
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from tests.policies import tiny_models
 
-from stepward.core import InputError, Problem, Sampling, Trajectory, Until, metered
+from stepward.core import InputError, Problem, RequestFailed, Sampling, Step, Trajectory, Until, metered
 from stepward.engine.loop import run_sync
 from stepward.environments.maths import Maths
 from stepward.policies.forced import BudgetForced
@@ -75,3 +77,19 @@ def test_steps_and_impossible_ranges_are_refused(writer: LocalPolicy) -> None:
     for wrong in ({"min_tokens": 9, "max_tokens": 8}, {"continues": -1}, {"cue": ""}):
         with pytest.raises(InputError):
             BudgetForced(writer, **wrong)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Countless:
+    """Writes and does not tell how many tokens."""
+
+    fingerprint: str = "countless"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        return [prefix.extend(Step("It is a very long thought of many tokens."), finished=True)] * n
+
+
+def test_a_policy_that_counts_nothing_is_refused_rather_than_taken_to_write_nothing() -> None:
+    with pytest.raises(RequestFailed, match=r"n_tokens.*log-probabilities"):
+        draws(BudgetForced(Countless(), min_tokens=5), n=1)
+    assert len(draws(BudgetForced(Countless()), n=2)) == 2, "nothing has to be counted where nothing is forced"

@@ -291,3 +291,40 @@ def test_compute_optimal_searches_are_not_nested() -> None:
     inner = ComputeOptimal(**PARTS, model=Exact(), strategies=(Majority(**PARTS, n=1),), edges=(), choices=(0,))
     with pytest.raises(InputError, match="more bins"):
         ComputeOptimal(**PARTS, model=Exact(), strategies=(inner,), edges=(), choices=(0,))
+
+
+@dataclass(frozen=True)
+class Steep:
+    """Exact values as logits below 0, whatever they are: another scale than Exact."""
+
+    fingerprint: str = "steep"
+    granularity: Literal["step"] = "step"
+    scale: Literal["logit"] = "logit"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        scores = await Exact().score(trajectory)
+        return replace(scores, values=scores.values - 5.0, scale="logit")
+
+
+def test_drafts_do_not_compete_with_ends_on_another_scale() -> None:
+    """Chances of drafts stand above all logits of the strategy: they would always win. Where both judge alike they may."""
+    settings = {"strategies": (BestOfN(**PARTS, model=Steep(), n=3, aggregation="last"),), "edges": (), "choices": (0,), "drafts": 3}
+    for result in results(ComputeOptimal(**PARTS, model=Exact(), **settings), PROBLEMS[:20]):
+        drafts = result.tree.ends[:3]
+        assert all(math.isnan(node.value) and node.reason == "a draft, judged for difficulty only" and node.scores is not None for node in drafts)
+        assert result.source["chosen_node"] not in {node.index for node in drafts}
+    alike = settings | {"strategies": (BestOfN(**PARTS, model=Exact(), n=3, aggregation="last"),)}
+    found = results(ComputeOptimal(**PARTS, model=Exact(), **alike), PROBLEMS[:20])
+    assert all(not math.isnan(end.value) for result in found for end in result.tree.ends)
+    assert {result.source["chosen_node"] for result in found} & {1, 2, 3}
+
+
+def test_the_best_draft_answers_where_the_strategy_came_to_nothing() -> None:
+    search = ComputeOptimal(
+        **PARTS, model=Exact(), strategies=(BestOfN(**PARTS, model=Steep(), n=3),), edges=(), choices=(0,), drafts=3, budget=Budget(calls=6)
+    )
+    for result in results(search, PROBLEMS[:20]):
+        values = [SOLVER.value(end.trajectory) for end in result.tree.ends]
+        assert result.chosen is not None
+        assert len(values) == 3
+        assert SOLVER.value(result.chosen) == max(values)

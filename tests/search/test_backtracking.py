@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from stepward.core import Problem, RequestFailed, Sampling, SearchResult, StepScores, Trajectory, Until, Usage, charge
+from stepward.core import Problem, RequestFailed, Sampling, SearchResult, StepScores, Trajectory, Tree, Until, Usage, charge
 from stepward.search.backtracking import Backtracking
 from stepward.search.budget import Budget
-from stepward.search.helper import HelperUnderBudget
+from stepward.search.chain import standing
+from stepward.search.helper import HelpAtRandom, HelperUnderBudget
 from stepward.search.stepwise import RefineSteps
 from stepward.search.strategy import Strategy
 from stepward.testing import check_search
@@ -193,6 +194,49 @@ class Unsteady:
         if len(self.asked) % 2:
             raise RequestFailed("try again")
         return await IN_TURN.sample(prefix, n, until=until, sampling=sampling, draw=draw)
+
+
+@dataclass(frozen=True)
+class CutFirst:
+    """The first draw at every prefix is cut off by a limit; the later ones walk in turn."""
+
+    always: bool = False
+    fingerprint: str = "cut first"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        drawn = await IN_TURN.sample(prefix, n, until=until, sampling=sampling, draw=draw)
+        return [replace(one, finished=False, truncated=True) if self.always or draw + i == 0 else one for i, one in enumerate(drawn)]
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_step_that_was_cut_off_is_taken_only_where_nothing_else_is_left(always: bool) -> None:
+    """Every step is good, and so is one that was cut off; it ends the chain without an answer."""
+    policy, model = CutFirst(always), Classes(good=1.0, neutral=0.0)
+    parts: dict[str, Any] = {"policy": policy, "environment": WORLD, "model": model}
+    chains: list[Strategy] = [
+        search(model, policy=policy, backtracks=2),
+        RefineSteps(**parts, revise_by="resume", n=2),
+        RefineSteps(**parts, samples=2, revise_by="resume"),
+        HelperUnderBudget(**parts, helper=policy, rule=HelpAtRandom(rate=1.0), help_samples=2),
+    ]
+    for chain in chains:
+        result = asyncio.run(chain.search(problems(1)[0]))
+        assert result.chosen is not None
+        assert result.chosen.truncated == always
+        assert (len(result.chosen) == DEPTH) != always
+
+
+def test_of_the_ends_that_stand_one_that_was_cut_off_comes_last() -> None:
+    tree = Tree(problems(1)[0])
+    cut, whole = (tree.add(tree.root, replace(tree.root.trajectory.extend("x"), truncated=cut, finished=not cut)) for cut in (True, False))
+    cut.value, whole.value = 0.9, 0.1
+    assert standing(tree.ends) == 1
+    whole.drop("another step was taken")
+    assert standing(tree.ends) == 0
+    cut.drop("another step was taken")
+    assert standing(tree.ends) == 0
+    cut.value = whole.value = math.nan
+    assert standing(tree.ends) is None
 
 
 def test_a_request_that_fails_is_a_try_and_does_not_end_the_search() -> None:

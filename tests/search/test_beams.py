@@ -8,14 +8,18 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from tests.search import exact
+from tests.search.exact import SOLVER, Exact
+from tests.search.exact import WORLD as WORD_PROBLEMS
 
-from stepward.core import InputError, Problem, Search, SearchResult, StepScores, Trajectory, canonical_json
+from stepward.core import InputError, Problem, Sampling, Search, SearchResult, StepScores, Trajectory, canonical_json
+from stepward.search.adaptive_scaling import AdaptiveBeam
 from stepward.search.beam import StepBeam
 from stepward.search.budget import Budget
 from stepward.search.diverse import DiverseBeam, edge_text, similarity
 from stepward.search.dvts import DVTS
 from stepward.search.load import load_search
-from stepward.search.sampled import BestOfN
+from stepward.search.sampled import BestOfN, WeightedBestOfN
 from stepward.testing import check_search
 from stepward.testing.planted import PlantedModel, PlantedPolicy, PlantedTree
 
@@ -180,3 +184,35 @@ def test_dvts_with_look_ahead_writes_more_and_keeps_its_groups() -> None:
     plain, ahead = (results(DVTS(policy=POLICY, environment=WORLD, model=NOISY, groups=2, expansions=2, lookahead=k), PROBLEMS[:5]) for k in (0, 1))
     assert all(b.usage.policy_tokens > a.usage.policy_tokens for a, b in zip(plain, ahead, strict=True))
     assert all(node.group == node.parent.group for result in ahead for node in result.tree if node.depth > 1 and node.parent)
+
+
+@pytest.mark.parametrize("limit", [16, 20, 26])
+def test_a_step_that_was_cut_off_takes_no_place_while_another_can_go_on(limit: int) -> None:
+    """Nothing to choose by: the beam goes on with an open sibling, and ends cut off only where all candidates of a level are."""
+    for kind in (StepBeam, AdaptiveBeam):
+        settings = {} if kind is StepBeam else {"bound": "value"}
+        search = kind(
+            policy=SOLVER, environment=WORD_PROBLEMS, model=Exact(constant=0.5), width=1, expansions=4, sampling=Sampling(max_step_tokens=limit), **settings
+        )
+        n_cut_off = 0
+        for result in exact.results(search, exact.PROBLEMS[:30]):
+            for node in result.tree:
+                if node.trajectory.truncated and WORD_PROBLEMS.answer(node.trajectory) is None and node.dropped is None:
+                    level = [other for other in result.tree if other.depth == node.depth]
+                    assert all(other.trajectory.truncated and WORD_PROBLEMS.answer(other.trajectory) is None for other in level)
+            n_cut_off += sum(node.dropped == "cut off" for node in result.tree)
+        assert n_cut_off > 0
+
+
+@pytest.mark.parametrize("shift", [0.0, -4.0, 7.0])
+def test_votes_weighted_by_logits_do_not_depend_on_where_their_zero_is(shift: float) -> None:
+    """Same tree, and the same answer, wherever all scores move by a constant."""
+    for kind, settings in ((StepBeam, {"answer_by": "vote", "width": 4}), (WeightedBestOfN, {"n": 6})):
+        plain, shifted = (
+            results(kind(policy=POLICY, environment=WORLD, model=PlantedModel(noise=0.25, shift=by), aggregation="last", **settings), TWOS)  # type: ignore[arg-type]
+            for by in (4.0, 4.0 + shift)
+        )
+        assert [result.chosen for result in plain] == [result.chosen for result in shifted]
+
+
+TWOS = [WORLD.random(seed, depth=3, branching=2, right=0.5) for seed in range(40)]

@@ -17,7 +17,7 @@ from stepward.search.load import STRATEGIES
 from stepward.search.strategy import Strategy
 from stepward.testing.planted import PlantedPolicy, PlantedTree
 from stepward.testing.rough import RoughModel, RoughPolicy
-from stepward.testing.search_trials import run_trials, tokens_in
+from stepward.testing.search_trials import random_trial, run_trials, search_of, tokens_in
 
 WORLD = GradeSchool()
 SOLVER = ScriptedSolver()
@@ -33,6 +33,20 @@ def test_no_random_search_breaks_its_budget_its_ledger_or_its_tree(strategy: str
     assert happened["all: searches"] == n
     assert happened["all: chose"] > 0, happened
     assert happened["all: stopped by the budget"] > n // 20, happened
+
+
+def test_random_searches_also_have_the_parts_that_strategies_could_do_without() -> None:
+    """Each optional part is there in some trials and absent in others, the same ones every time; likewise critics that are asked."""
+    for strategy, optional in {"magicore": {"orm", "refiner"}, "glore": {"locator", "refiner"}, "mcts-star": {"reflector"}}.items():
+        trials = [random_trial(number, strategies=[strategy]) for number in range(30)]
+        assert trials == [random_trial(number, strategies=[strategy]) for number in range(30)]
+        for name in optional:
+            assert {name in trial.given for trial in trials} == {True, False}
+        assert all(trial.given <= optional for trial in trials)
+        with_part = next(trial for trial in trials if trial.given == optional)
+        assert all(getattr(search_of(with_part), name) is not None for name in optional)
+    trials = [random_trial(number, strategies=["critique-refine"]) for number in range(30)]
+    assert {trial.settings["criticise_by"] for trial in trials} == {"scores", "prompt"}
 
 
 def found(search: Strategy, problem: Problem = PROBLEM) -> SearchResult:

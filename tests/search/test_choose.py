@@ -59,3 +59,16 @@ def test_weighted_vote_is_the_argmax_of_summed_weights(rows: list[tuple[str | No
         assert not totals
     else:
         assert totals[answers[chosen]] == pytest.approx(max(totals.values()))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), st.integers(-8, 8)), max_size=12), st.integers(-20, 20))
+def test_a_vote_on_a_scale_without_a_zero_does_not_change_with_a_constant(rows: list[tuple[str | None, int]], constant: int) -> None:
+    answers = [row[0] for row in rows]
+    chosen = weighted_vote(answers, [float(row[1]) for row in rows], signed=True)
+    assert chosen == weighted_vote(answers, [float(row[1] + constant) for row in rows], signed=True)
+
+
+def test_the_zero_of_logits_does_not_decide() -> None:
+    for shift in (0.0, -4.0):
+        assert weighted_vote(["a", "a", "b"], [3.0 + shift, 3.0 + shift, 5.0 + shift], signed=True) == 2
+    assert weighted_vote(["a", "a", "b"], [3.0, 3.0, 5.0]) == 0

@@ -6,15 +6,18 @@ import asyncio
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from tests.policies.tiny_models import EOS, TOKENIZERS, model
 from tests.search.exact import PROBLEMS, SOLVER, WORLD, Exact, results, standard_error
 
 from stepward.core import InputError, Problem, Sampling, Step, StepScores, Trajectory, Until, metered
 from stepward.engine.loop import run_sync
+from stepward.engine.noise import uniforms
 from stepward.environments.maths import Maths
 from stepward.policies.local import LocalPolicy
 from stepward.search.beam import StepBeam
@@ -126,19 +129,60 @@ def test_the_finished_steps_are_draws_of_the_policy() -> None:
     assert abs((right - chance).mean()) < 3 * standard_error(right - chance)
 
 
+@dataclass(frozen=True)
+class Numbered:
+    """Draw i is one step of `length` words, the first of which is its number, and the end."""
+
+    length: int = 80
+    fingerprint: str = "numbered"
+
+    async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until = Until.STEP, sampling: Sampling = Sampling(), draw: int = 0) -> list[Trajectory]:
+        words = min(self.length, sampling.max_step_tokens)
+        ends = {"finished": words == self.length, "truncated": words < self.length}
+        return [prefix.extend(Step(" ".join([str(draw + index), *["so"] * (words - 1)]), n_tokens=words), **ends) for index in range(n)]
+
+
+@dataclass(frozen=True)
+class EverSurer:
+    """`gap` for draw 0 and 0 for the others, plus normal noise of deviation 1 / sqrt(words read)."""
+
+    gap: float
+    fingerprint: str = "ever surer"
+    granularity: Literal["step"] = "step"
+    scale: Literal["logit"] = "logit"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        words = trajectory.text.split()
+        noise = NormalDist().inv_cdf(float(uniforms(1, f"{trajectory.problem.prompt} {words[0]}", 0, 0, 1)[0]))
+        return StepScores([self.gap * (words[0] == "0") + noise / math.sqrt(len(words))], scale="logit")
+
+
 def test_the_best_is_lost_ever_more_rarely_the_longer_one_looks() -> None:
-    """Scores after tau tokens are final + noise / sqrt(tau): P(best dropped) falls exponentially in tau, below (N - 1) exp(-tau gap^2 / 4)."""
-    rng = np.random.default_rng(0)
-    n, gap, n_trials = 4, 0.5, 40_000
-    final = np.array([gap, 0.0, 0.0, 0.0])
-    rates = {}
-    for tau in (4, 16, 32, 48):
-        partial = final + rng.normal(size=(n_trials, n)) / math.sqrt(tau)
-        rates[tau] = float((partial.argmax(axis=1) != 0).mean())
-        assert rates[tau] < (n - 1) * math.exp(-tau * gap**2 / 4)
-    slopes = [math.log(rates[a] / rates[b]) / (b - a) for a, b in ((4, 16), (16, 32), (32, 48))]
-    assert max(slopes) < 3 * min(slopes)
-    assert min(slopes) > 0.03
+    """P(best dropped after tau tokens) = 1 - E[Phi(X + gap sqrt(tau))^(N-1)], X normal: below (N - 1) exp(-tau gap^2 / 4), and falling with tau."""
+    n, gap, n_trials = 4, 0.5, 500
+    problems = [Problem(f"problem {trial}") for trial in range(n_trials)]
+    lost = {}
+    for tau in (4, 16, 64):
+        search = rejecting(policy=Numbered(), environment=Maths(), model=EverSurer(gap), tau=tau, width=1, expansions=n)
+        chosen = [result.chosen for result in results(search, problems)]
+        assert all(solution is not None and len(solution.text.split()) == 80 for solution in chosen)
+        lost[tau] = float(np.mean([solution is not None and solution.text.split()[0] != "0" for solution in chosen]))
+        x = np.linspace(-8.0, 8.0, 4001)
+        law = float(np.sum(norm.pdf(x) * norm.cdf(x + gap * math.sqrt(tau)) ** (n - 1)) * (x[1] - x[0]))
+        assert abs(lost[tau] - (1 - law)) < 3 * math.sqrt(law * (1 - law) / n_trials)
+        assert 1 - law < (n - 1) * math.exp(-tau * gap**2 / 4)
+    assert lost[4] > 2 * lost[16] > 4 * lost[64]
+
+
+def test_a_step_that_turns_out_cut_off_takes_no_place_beside_others() -> None:
+    """Every level: a kept step that is cut off and answers nothing stands alone."""
+    for limit in (16, 20, 26):
+        search = rejecting(tau=8, width=3, model=Exact(constant=0.5), sampling=Sampling(max_step_tokens=limit))
+        for result in results(search, PROBLEMS[:20]):
+            kept = [node for node in result.tree if node.parent is not None and node.dropped is None and node.kind != "partial"]
+            for depth in {node.depth for node in kept}:
+                cut_off = [node.trajectory.truncated and WORLD.answer(node.trajectory) is None for node in kept if node.depth == depth]
+                assert all(cut_off) or not any(cut_off)
 
 
 def test_a_budget_is_kept_in_the_middle_of_steps(local: LocalPolicy) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from tests.search.test_refinement import Value
 
-from stepward.core import DEFAULT_SAMPLING, InputError, Problem, RequestFailed, Sampling, SearchResult, Step, Trajectory, Usage, charge
+from stepward.core import DEFAULT_SAMPLING, InputError, Problem, RequestFailed, Sampling, SearchResult, Step, StepScores, Trajectory, Usage, charge
 from stepward.engine.noise import uniforms
 from stepward.environments.grade_school import GradeSchool
 from stepward.policies.scripted import ScriptedSolver
@@ -240,6 +240,65 @@ class Blind(Judge):
         if self.of in (a.key, b.key):
             return Preferred(math.nan, "one of them cannot be scored")
         return await super().compare(problem, a, b)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Scores a hypothesis by its worth, but for one; `scored`: how often it was asked."""
+
+    but: str = ""
+    scored: list[str] = field(default_factory=list, compare=False)
+    fingerprint: str = "worth"
+    granularity: Literal["step"] = "step"
+    scale: Literal["logit"] = "logit"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        self.scored.append(trajectory.key)
+        if trajectory.key == self.but:
+            raise RequestFailed("no score")
+        return StepScores(np.full(len(trajectory), LAND.worth(trajectory)), scale="logit")
+
+
+@pytest.mark.parametrize("calls", [10, 30, 31, 60])
+def test_a_comparison_by_scores_counts_as_the_two_scores_that_it_takes(calls: int) -> None:
+    model = Worth()
+    (result,) = results(search(levels=FLAT, preference=None, model=model, budget=Budget(calls=calls)), problems(1))
+    made = len(result.tree) - 1 + len(model.scored)
+    assert made == result.source["calls"]
+    assert calls - 1 <= made <= calls
+
+
+def test_of_two_starts_the_one_without_a_score_loses() -> None:
+    """Their one comparison fails, but it is known on whose side."""
+    given: Problem = problems(1)[0]
+    alone: dict[str, Any] = {"levels": FLAT, "starts": 2, "steps": 1, "merges": 0, "preference": None}
+    plain = results(search(**alone, model=Worth()), [given])[0].tree
+    for number in (1, 2):
+        lost = plain.nodes[number].trajectory
+        levels = (Level(begin=Editor("flat", "begin"), edit=Editor("flat", fail_every=1), merge=Editor("flat", "merge")),)
+        result = results(search(**alone | {"levels": levels}, model=Worth(but=lost.key)), [given])[0]
+        assert result.chosen == plain.nodes[3 - number].trajectory
+        assert len(result.tree) == 3
+
+
+@dataclass(frozen=True)
+class Counting(Judge):
+    """Keeps the pairs that it compares."""
+
+    pairs: list[tuple[str, str]] = field(default_factory=list, compare=False)
+
+    async def compare(self, problem: Problem, a: Trajectory, b: Trajectory) -> Preferred:
+        self.pairs.append((a.key, b.key))
+        return await super().compare(problem, a, b)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_level_compares_its_optima_no_more_often_than_its_cost_says(width: int) -> None:
+    """No edit succeeds, so that all comparisons are those of champions: `width` of them at the first level, one at the last, as nothing is merged."""
+    levels = tuple(Level(begin=Editor(what, "begin"), edit=Editor(what, fail_every=1), merge=Editor(what, "merge")) for what in ("coarse", "fine"))
+    judge = Counting()
+    results(search(levels=levels, starts=4, steps=1, merges=0, width=width, preference=judge), problems(1))
+    assert len(judge.pairs) == sum(3 - place for place in range(width)) + 4 * width - 1
 
 
 def test_a_start_that_cannot_be_judged_does_not_win() -> None:

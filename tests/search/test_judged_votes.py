@@ -194,11 +194,17 @@ class Silent:
 
 
 def test_judgements_that_a_budget_allowed_decide() -> None:
-    """6 solutions; 4 judgements, or 3 rounds of 6 and two more: what was heard is scaled to a sum of k, and the best of it answers."""
+    """5 solutions with a judgement each; 6 with 3 rounds of 6 and two more: what was heard is scaled to a sum of k, and the best of it answers."""
     for settings in ({}, {"meta": Careful(), "k_meta": 4}, {"meta": Careful(), "k_meta": 2}):
-        for calls, n_heard in ((10, [1, 1, 1, 1, 0, 0]), (26, [4, 4, 3, 3, 3, 3])):
+        for calls, n_heard in ((10, [1, 1, 1, 1, 1]), (26, [4, 4, 3, 3, 3, 3])):
             (result,) = results(voting(**settings, budget=Budget(calls=calls)), PROBLEMS[:1])
             for end, n in zip(result.tree.ends, n_heard, strict=True):
                 marks = [_mark(f"draw {draw}", end.trajectory) for draw in range(n)]
                 assert math.isnan(end.value) if not n else end.value == pytest.approx(np.mean(marks) * settings.get("k_meta", 4)) or n == 4
             assert result.source["chosen_node"] == max((end for end in result.tree.ends if not math.isnan(end.value)), key=lambda end: end.value).index
+
+
+def test_as_many_calls_as_solutions_do_not_draw_everything_and_judge_nothing() -> None:
+    for search in (SelfRerank(**PARTS, model=CoinJudge(), n=6, budget=Budget(calls=6)), voting(k=1, budget=Budget(calls=6))):
+        (result,) = results(search, PROBLEMS[:1])
+        assert len(result.tree.ends) > sum(math.isnan(end.value) for end in result.tree.ends) == 0

@@ -15,7 +15,7 @@ from stepward.core import ContextOverflow, InputError, Node, Problem, Sampling, 
 from stepward.search.budget import Budget
 from stepward.search.evaluator import Graded
 from stepward.search.mcts import MCTS
-from stepward.search.priority import Priority, backup_max, puct, sibling_priors, uct, uct2
+from stepward.search.priority import Priority, backup_max, merge_equal, puct, sibling_priors, uct, uct2
 from stepward.testing import check_search
 from stepward.testing.planted import PlantedModel, PlantedPolicy, PlantedTree
 
@@ -71,8 +71,7 @@ def test_priors_are_the_softmax_of_mean_token_log_probabilities() -> None:
 def test_priors_without_log_probabilities_are_frequencies() -> None:
     tree = Tree(Problem("?"))
     children = [tree.add(tree.root, tree.root.trajectory.extend(Step(text))) for text in "abaa"]
-    for twin in (children[2], children[3]):
-        twin.drop(f"the same as node {children[0].index}")
+    assert merge_equal(tree.root) == 2
     assert sibling_priors(tree.root) == {children[0].index: 0.75, children[1].index: 0.25}
 
 
@@ -172,6 +171,17 @@ def test_a_constant_added_to_all_values_changes_no_visit(visit: Literal["end", "
         )
         assert [(path(node), node.visits) for node in plain.tree] == [(path(node), node.visits) for node in shifted.tree]
         assert plain.chosen == shifted.chosen
+
+
+@pytest.mark.parametrize("answer_by", ["vote", "nodes"])
+def test_a_constant_added_to_all_values_changes_votes(answer_by: Literal["vote", "nodes"]) -> None:
+    """Sums of values: with a large constant they count what is added."""
+    changed = 0
+    for problem in PROBLEMS:
+        plain, shifted = (found(mcts(policy=RANDOM, model=PlantedModel(shift=shift), iterations=25, answer_by=answer_by), problem) for shift in (0.0, 1000.0))
+        assert [(path(node), node.visits) for node in plain.tree] == [(path(node), node.visits) for node in shifted.tree]
+        changed += plain.chosen != shifted.chosen
+    assert changed > 0
 
 
 def test_the_roots_value_goes_to_the_best_arm() -> None:

@@ -91,8 +91,9 @@ def test_scores_are_bm25_by_hand() -> None:
     def score(f: int, n_with: int, length: int) -> float:
         return math.log(1 + (4 - n_with + 0.5) / (n_with + 0.5)) * f * 2.5 / (f + 1.5 * (0.25 + 0.75 * length / mean))
 
-    red = {"a": score(2, 3, 3), "b": score(1, 3, 7), "c": score(1, 3, 2)}
-    assert sorted(red, key=lambda step: -red[step]) == index.nearest("red", 3)
+    assert index.scores("red") == pytest.approx({0: score(2, 3, 3), 1: score(1, 3, 7), 2: score(1, 3, 2)})
+    assert index.scores("pear red")[1] == pytest.approx(score(1, 1, 7) + score(1, 3, 7))
+    assert index.scores("plum plum") == pytest.approx({2: 2 * score(1, 1, 2)})
 
 
 def test_nothing_in_common_is_nothing_found_and_equal_steps_are_one() -> None:

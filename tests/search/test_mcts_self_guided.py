@@ -167,6 +167,26 @@ def test_nothing_is_expanded_at_the_largest_depth_and_inner_nodes_are_expanded_a
     assert any(len(node.children) > 3 for node in result.tree)
 
 
+def test_without_going_back_every_prefix_of_largest_depth_is_met_once() -> None:
+    """With chance 0 to expand an inner node again, an iteration that changes nothing would be repeated for ever."""
+    result = found(guided(max_depth=2, expand_probability=0.0, iterations=20), PROBLEMS[4])
+    deep = [node for node in result.tree if node.depth == 2 and not node.ended and not node.dropped]
+    assert len({path(node) for node in deep}) == 9
+    assert all(node.closed for node in deep)
+
+
+def test_iterations_that_change_nothing_let_others_work() -> None:
+    async def turns() -> int:
+        going = asyncio.ensure_future(guided(max_depth=1, expand_probability=1e-9, iterations=300).search(PROBLEMS[4]))
+        n = 0
+        while not going.done():
+            n += 1
+            await asyncio.sleep(0)
+        return n
+
+    assert asyncio.run(turns()) > 290
+
+
 def test_reflections_are_limited_and_belong_to_the_search() -> None:
     """Another policy's steps as reflections: the search goes on below those that say something new."""
     search = guided(policy=RANDOM, reflector=ALL, reflections=2, expansions=1, iterations=15, c=2.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,17 @@ def finalists(result: SearchResult) -> list[Any]:
 
 
 # The beam
+
+
+def test_a_comparison_by_scores_counts_as_two_calls() -> None:
+    search = beam(preference=BradleyTerry(model=PlantedModel()))
+    (free,) = results(search, PROBLEMS[:1])
+    calls = 2 * (len(free.tree) - 1) + 2 * 3  # a draw and a score a node, and three pairs
+    assert free.source["calls"] == calls
+    for limit, compared in ((calls, 3), (calls - 1, 0)):
+        (result,) = results(replace(search, budget=Budget(calls=limit)), PROBLEMS[:1])
+        assert result.source["calls"] == calls - 2 * (3 - compared)
+        assert sum(node.visits for node in finalists(result)) == 2 * compared
 
 
 def test_a_width_that_holds_all_is_exhaustive() -> None:

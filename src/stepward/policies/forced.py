@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from stepward.core import DEFAULT_SAMPLING, InputError, Policy, Sampling, Step, Trajectory, Until, Usage, content_hash, price_of_sample
+from stepward.core import DEFAULT_SAMPLING, InputError, Policy, RequestFailed, Sampling, Step, Trajectory, Until, Usage, content_hash, price_of_sample
 
 
 class BudgetForced:
@@ -21,7 +21,7 @@ class BudgetForced:
     Cost: all that the policy writes, that is between min_tokens (unless the continues run out) and max_tokens + answer_tokens tokens, and each continuation
     reads what is there. s1: Simple test-time scaling (2025): cue "Wait", up to 2 to 6 continues; the range and the answer's cue belong to its prompts there.
 
-    Raises: InputError for limits that make no range.
+    Raises: InputError for limits that make no range; RequestFailed, from `sample`, for a policy that does not tell how many tokens it wrote.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class BudgetForced:
         thinking = self._limited(sampling, 0)
         [solution] = await self.policy.sample(prefix, 1, until=Until.END, sampling=thinking, draw=draw)
         for _ in range(self.continues):
-            if not solution.finished or _n_tokens(solution) >= self.min_tokens or len(solution) >= sampling.max_steps:
+            if not solution.finished or not self.min_tokens or _n_tokens(solution) >= self.min_tokens or len(solution) >= sampling.max_steps:
                 break
             solution = await self._write_on(solution, self.cue, thinking, draw)
-        full = sampling.max_tokens > self.max_tokens and _n_tokens(solution) >= self.max_tokens
-        if solution.truncated and full and self.answer_cue and len(solution) < sampling.max_steps:
+        full = solution.truncated and sampling.max_tokens > self.max_tokens and _n_tokens(solution) >= self.max_tokens
+        if full and self.answer_cue and len(solution) < sampling.max_steps:
             solution = await self._write_on(solution, self.answer_cue, self._limited(sampling, self.answer_tokens), draw)
         return solution
 
@@ -102,4 +102,11 @@ class BudgetForced:
 
 
 def _n_tokens(solution: Trajectory) -> int:
+    """Raises: RequestFailed where a step does not tell: taken as nothing, it would be forced without end, or never be full."""
+    uncounted = next((index for index, step in enumerate(solution.steps) if step.n_tokens is None), None)
+    if uncounted is not None:
+        raise RequestFailed(
+            f"budget forcing counts tokens, and step {uncounted + 1} does not tell its number (n_tokens); use a policy that does: a local one, or a server "
+            "that reports log-probabilities"
+        )
     return sum(step.n_tokens or 0 for step in solution.steps)

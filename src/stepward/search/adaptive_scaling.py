@@ -8,10 +8,10 @@ from typing import Literal
 
 from stepward.core import Aggregation, InputError, Node, RewardModel, StepScores, check_aggregation
 from stepward.search.beam import StepBeam
-from stepward.search.evaluator import Scored
+from stepward.search.evaluator import Evaluator, Scored
 from stepward.search.sampled import at_least_one, judged_solutions, solutions
 from stepward.search.strategy import Strategy
-from stepward.search.workbench import Stopped, Workbench
+from stepward.search.workbench import Workbench
 
 Bound = Literal["low", "value", "high"]
 _LEAST, _MOST = 1e-4, 1.0 - 1e-4
@@ -74,8 +74,13 @@ class AdaptiveBestOfN(Strategy):
         check_aggregation(self.aggregation)
         _check_chances(self, self.model, self.confidence)
 
+    @property
+    def evaluator(self) -> Evaluator:
+        """What a solution is worth."""
+        return Scored(model=self.model, aggregation=self.aggregation)
+
     async def grow(self, bench: Workbench) -> None:
-        scored = Scored(model=self.model, aggregation=self.aggregation)
+        scored = self.evaluator
         probes = await solutions(bench, min(self.probes, self.n_max))
         await scored.evaluate(bench, probes)
         chances = [chance(node.scores, 0, bound=self.bound) for node in probes if node.scores is not None and len(node.scores)]
@@ -109,19 +114,13 @@ class AdaptiveBeam(StepBeam):
         _check_chances(self, self.model, self.confidence)
 
     async def grow(self, bench: Workbench) -> None:
-        kept = frontier = [bench.root]
-        children = self.n_first
-        bench.notes["children"] = []
-        for _ in range(self.sampling.max_steps):
-            bench.notes["children"].append(children)
-            grown = await bench.expand(frontier, children)
-            await self.evaluator.evaluate(bench, grown)
-            kept = self.select(bench, [*(node for node in kept if node.ended), *grown])
-            frontier = [node for node in kept if not node.ended]
-            if not frontier:
-                return
-            children = min(self.expansions, math.ceil(samples_needed(min(map(self.chance, frontier)), self.confidence) / self.width))
-        raise Stopped(f"no more than {self.sampling.max_steps} steps are allowed (max_steps), and {len(frontier)} kept prefixes had not ended")
+        bench.notes["children"] = [self.n_first]
+        await super().grow(bench)
+
+    def n_children(self, bench: Workbench, frontier: list[Node]) -> int:
+        children = min(self.expansions, math.ceil(samples_needed(min(map(self.chance, frontier)), self.confidence) / self.width))
+        bench.notes["children"].append(children)
+        return children
 
     def chance(self, node: Node) -> float:
         """Of the prefix; 0 where it is not known."""
@@ -144,6 +143,9 @@ class AdaptiveWidthBeam(AdaptiveBeam):
     async def grow(self, bench: Workbench) -> None:
         bench.notes["widths"] = []
         await StepBeam.grow(self, bench)
+
+    def n_children(self, bench: Workbench, frontier: list[Node]) -> int:
+        return StepBeam.n_children(self, bench, frontier)
 
     def select(self, bench: Workbench, candidates: list[Node]) -> list[Node]:
         chances = sorted(map(self.chance, candidates), reverse=True)[: self.width]

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from stepward.core import InputError, Node, RewardModel, top
-from stepward.search.chain import standing
+from stepward.search.chain import standing, usable
 from stepward.search.evaluator import Evaluator, Scored
 from stepward.search.guided_tree import drawn
 from stepward.search.sampled import at_least_one
@@ -19,10 +19,11 @@ from stepward.search.workbench import Stopped, Workbench
 class Backtracking(Strategy):
     """Draws next steps one by one, takes the first good one, else the best neutral one; where all are bad it takes the last step back, at most B times.
 
-    A step of value v (the score of the newest step, or the `evaluator`'s) is good for v >= `good`, bad for v < `bad`, else neutral. At a prefix up to `tries`
-    steps are drawn, none after a good one; a request that fails is a try. With neither good nor untried neutral left the prefix itself is dropped and its
-    parent goes on: with what is left of its tries, then with its other neutral steps. When `backtracks` prefixes were dropped, or none is left to go back to,
-    the best step is taken as it is, bad or not. Unscored steps are taken only when nothing scored is left. The answer is the end of this chain.
+    A step of value v (the score of the newest step, or the `evaluator`'s) is good for v >= `good`, bad for v < `bad` or where a limit cut it off, else
+    neutral. At a prefix up to `tries` steps are drawn, none after a good one; a request that fails is a try. With neither good nor untried neutral left the
+    prefix itself is dropped and its parent goes on: with what is left of its tries, then with its other neutral steps. When `backtracks` prefixes were dropped,
+    or none is left to go back to, the best step is taken as it is, bad or not. Steps that are unscored or cut off are taken only when nothing else is left.
+    The answer is the end of this chain.
 
     With as many tries as there are steps to draw, and enough backtracks, it is depth-first search: it finds a solution without bad steps iff there is one.
     Cost: at most tries x (D + B) steps and scores, D the number of steps of the longest prefix. (tries x D + B, as it is sometimes given, counts only one
@@ -81,9 +82,9 @@ class Backtracking(Strategy):
             tried[node.index] += 1
             for child in await drawn(bench, node, 1):  # none where the request fails, which was a try
                 await evaluator.evaluate(bench, [child])
-                if child.value >= self.good:
+                if usable(child) >= self.good:
                     return child
-        return next(iter(top((child for child in node.children if child.value >= self.bad and child.index not in taken), 1)), None)
+        return next(iter(top((child for child in node.children if usable(child) >= self.bad and child.index not in taken), 1)), None)
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:
         del bench
@@ -91,6 +92,7 @@ class Backtracking(Strategy):
 
 
 def _best(node: Node, taken: set[int]) -> Node:
-    """The step of largest value, those first that were not taken yet."""
-    fresh = top((child for child in node.children if child.index not in taken and not math.isnan(child.value)), 1)
-    return (fresh or top(node.children, 1))[0]
+    """The step of largest value, those first that were not taken yet, and of these those that were not cut off."""
+    fresh = [child for child in node.children if child.index not in taken and not math.isnan(child.value)]
+    whole = [child for child in fresh if not child.trajectory.truncated]
+    return top(whole or fresh or node.children, 1)[0]

@@ -20,6 +20,7 @@ class StepBeam(Strategy):
     The beam starts with width x expansions first steps, so that about width x expansions prefixes are alive at every depth; prefixes
     that have ended keep their place while they stay among the best. The answer is the best end ("best") or the weighted vote of all ends
     ("vote"). width = k, expansions = 1 draws k independent chains. (Snell et al., Scaling LLM Test-Time Compute Optimally, 2024.)
+    A step that a limit cut off before it states an answer takes no place while anything else is left to keep.
     Difference from the public code: a candidate is scored once, at the step that it just wrote; ends are never duplicated.
     Cost for T steps of l tokens: width x expansions x T x l policy tokens.
     """
@@ -51,20 +52,36 @@ class StepBeam(Strategy):
 
     async def grow(self, bench: Workbench) -> None:
         kept = frontier = [bench.root]
-        expansions = self.n_first
-        for _ in range(self.sampling.max_steps):
-            children = await bench.expand(frontier, expansions)
+        for level in range(self.sampling.max_steps):
+            children = await bench.expand(frontier, self.n_children(bench, frontier) if level else self.n_first)
             await self.evaluator.evaluate(bench, children)
-            kept = self.select(bench, [*(node for node in kept if node.ended), *children])
+            kept = self.select(bench, without_cut_off(bench, [*(node for node in kept if node.ended), *children]))
             frontier = [node for node in kept if not node.ended]
-            expansions = self.expansions
             if not frontier:
                 return
         raise Stopped(f"no more than {self.sampling.max_steps} steps are allowed (max_steps), and {len(frontier)} kept prefixes had not ended")
+
+    def n_children(self, bench: Workbench, frontier: list[Node]) -> int:
+        """How many children each kept prefix gets, behind the first steps; variants of the beam replace it."""
+        del bench, frontier
+        return self.expansions
 
     def select(self, bench: Workbench, candidates: list[Node]) -> list[Node]:
         return bench.keep(candidates, self.width)
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:
         values = [end.value for end in ends]
-        return weighted_vote(bench.answers(ends), values) if self.answer_by == "vote" else argmax(values)
+        if self.answer_by == "best":
+            return argmax(values)
+        return weighted_vote(bench.answers(ends), values, signed=self.evaluator.scale != "probability")
+
+
+def without_cut_off(bench: Workbench, candidates: list[Node]) -> list[Node]:
+    """The candidates less those that a limit cut off before they state an answer, which are dropped; all of them where nothing else is left to keep."""
+    cut_off = {node.index for node, answer in zip(candidates, bench.answers(candidates), strict=True) if node.trajectory.truncated and answer is None}
+    if len(cut_off) == len(candidates):
+        return candidates
+    for node in candidates:
+        if node.index in cut_off:
+            node.drop("cut off")
+    return [node for node in candidates if node.index not in cut_off]

@@ -117,9 +117,21 @@ def check_how(strategy: object, **names: str) -> None:
 
 
 def standing(ends: Sequence[Node]) -> int | None:
-    """The end of largest value among those that were not dropped; among all where none of these has a value (a search that was cut off)."""
-    kept = argmax([math.nan if end.dropped else end.value for end in ends])
-    return argmax([end.value for end in ends]) if kept is None else kept
+    """The end of largest value among those that were not dropped, before any of these that a limit cut off; among all where none of them has a value (a search
+    that ended early)."""
+    for weights in (
+        [math.nan if end.dropped else usable(end) for end in ends],
+        [math.nan if end.dropped else end.value for end in ends],
+        [end.value for end in ends],
+    ):
+        if (kept := argmax(weights)) is not None:
+            return kept
+    return None
+
+
+def usable(node: Node) -> float:
+    """The node's value; unknown where a limit cut the step off, after which nothing comes."""
+    return math.nan if node.trajectory.truncated else node.value
 
 
 def better(new: float, old: float) -> bool:

@@ -14,18 +14,19 @@ def argmax(weights: Sequence[float]) -> int | None:
     return max(known, key=lambda index: weights[index]) if known else None
 
 
-def weighted_vote(answers: Sequence[str | None], weights: Sequence[float]) -> int | None:
+def weighted_vote(answers: Sequence[str | None], weights: Sequence[float], *, signed: bool | None = None) -> int | None:
     """Representative of the answer a that maximises sum of w_i over {i: answer_i = a}: its candidate of largest weight.
 
-    Candidates without an answer or with an unknown weight do not vote; None when nobody votes. If a weight is negative, all are first
-    mapped to [0, 1] by their minimum and maximum (all 1 when they are equal), so that more votes never count against an answer.
+    Candidates without an answer or with an unknown weight do not vote; None when nobody votes. Signed weights are first mapped to [0, 1] by their minimum
+    and maximum (all 1 when they are equal), so that more votes never count against an answer. `signed` True: they are, whatever their signs, which makes
+    the vote the same for w + c as for w; that is for scales without a zero, such as logits. None or False: they are where one of them is negative.
     """
     if len(answers) != len(weights):
         raise CountMismatch(f"{len(answers)} answers but {len(weights)} weights")
     voters = [index for index, (answer, weight) in enumerate(zip(answers, weights, strict=True)) if answer is not None and not math.isnan(weight)]
     if not voters:
         return None
-    mapped = _non_negative({index: weights[index] for index in voters})
+    mapped = _non_negative({index: weights[index] for index in voters}, signed=bool(signed))
     totals: dict[str | None, float] = {}
     for index in voters:
         totals[answers[index]] = totals.get(answers[index], 0.0) + mapped[index]
@@ -139,8 +140,8 @@ def _normed(numbers: dict[str, float]) -> dict[str, float]:
     return {answer: (number - low) / (high - low) if high > low else 0.0 for answer, number in numbers.items()}
 
 
-def _non_negative(weights: dict[int, float]) -> dict[int, float]:
+def _non_negative(weights: dict[int, float], *, signed: bool) -> dict[int, float]:
     low, high = min(weights.values()), max(weights.values())
-    if low >= 0.0:
+    if low >= 0.0 and not signed:
         return weights
     return {index: (weight - low) / (high - low) if high > low else 1.0 for index, weight in weights.items()}

@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 
 from stepward.core import Aggregation, InputError, Node, RewardModel, check_aggregation
 from stepward.core.aggregation import Floats
-from stepward.search.evaluator import Scored
+from stepward.search.choose import argmax
+from stepward.search.evaluator import Evaluator, Scored, set_value
+from stepward.search.guided_tree import GuidedTree
 from stepward.search.sampled import at_least_one
 from stepward.search.strategy import Strategy, plain
 from stepward.search.workbench import Workbench
@@ -79,14 +81,19 @@ def held_out(ease: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 5, edges: Se
     return found
 
 
+_DRAFT = "a draft, judged for difficulty only"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptimal(Strategy):
     """Estimate how hard the problem is from `drafts` solutions, then go on with the strategy that a table gives for such problems.
 
     Ease: the mean value of the drafts' scores, which is how one knows it without the answer. Bins: [0, edges[0]), ..., [edges[-1], 1]; `choices[b]` is the
     place of the bin's strategy in `strategies`. The defaults give one strategy to each of the absolute bins hard < 10 %, medium, easy >= 50 % in the order
-    hard, medium, easy. `fit_table` makes edges and choices from results, `held_out` checks them by 2-fold cross-validation. The drafts are candidates too,
-    and every part uses this strategy's policy, environment, sampling and budget. `source["notes"]`: ease, bin, strategy.
+    hard, medium, easy. `fit_table` makes edges and choices from results, `held_out` checks them by 2-fold cross-validation. The drafts are candidates too
+    where the chosen strategy judges as they were judged (same model and aggregation). To any other their answers are there, but not their values, which have
+    a scale of their own; the best draft then answers only where that strategy chooses nothing. Every part uses this strategy's policy, environment, sampling
+    and budget. `source["notes"]`: ease, bin, strategy.
 
     Cost: drafts solutions and scores, then what the chosen strategy costs. Scaling LLM Test-Time Compute Optimally (2024): quintiles of pass@1 or of mean
     scores, two folds; the absolute bins are those of its reward-aware variant, Can 1B LLM Surpass 405B LLM? (2025).
@@ -116,22 +123,35 @@ class ComputeOptimal(Strategy):
                 raise InputError("a strategy of ComputeOptimal cannot be another ComputeOptimal; give one more bins instead")
 
     @property
+    def evaluator(self) -> Evaluator:
+        """What a draft is worth."""
+        return Scored(model=self.model, aggregation=self.aggregation)
+
+    @property
     def table(self) -> DifficultyTable:
         """Edges and choices."""
         return DifficultyTable(tuple(self.edges), tuple(self.choices))
 
     async def grow(self, bench: Workbench) -> None:
         drafts = await bench.complete([bench.root], self.drafts)
-        await Scored(model=self.model, aggregation=self.aggregation).evaluate(bench, drafts)
+        await self.evaluator.evaluate(bench, drafts)
         known = [node.value for node in drafts if not math.isnan(node.value)]
         ease = sum(known) / len(known) if known else math.nan
         place = self.table.choice(ease)
         bench.notes.update(ease=None if math.isnan(ease) else ease, bin=self.table.bin(ease), strategy=place)
-        await self.strategies[place].grow(bench)
+        chosen = self.strategies[place]
+        theirs = chosen.values if isinstance(chosen, GuidedTree) else getattr(chosen, "evaluator", None)
+        if plain(theirs) != plain(self.evaluator):
+            for node in drafts:
+                set_value(node, math.nan, node.reason or _DRAFT)
+        await chosen.grow(bench)
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:
         place = bench.notes.get("strategy")
-        return super().choose(bench, ends) if place is None else self.strategies[place].choose(bench, ends)
+        chosen = super().choose(bench, ends) if place is None else self.strategies[place].choose(bench, ends)
+        if chosen is not None or place is None:
+            return chosen
+        return argmax([end.scores.overall(self.aggregation) if end.reason == _DRAFT and end.scores is not None else math.nan for end in ends])
 
 
 def _checked(ease: ArrayLike, outcomes: ArrayLike) -> tuple[Floats, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stepward.core import Aggregation, Node, Policy, RewardModel, check_aggregation, top
@@ -75,10 +76,10 @@ class CritiqueRefine(Strategy):
         return standing(ends)
 
 
-def keep_better(kept: Node, made: list[Node]) -> Node:
+def keep_better(kept: Node, made: list[Node], *, key: Callable[[Node], float] = lambda node: node.value) -> Node:
     """The best of the new ones where it is strictly better than what was kept; whoever loses is dropped."""
-    best = next(iter(top(made, 1)), kept)
-    if not better(best.value, kept.value):
+    best = next(iter(top(made, 1, key=key)), kept)
+    if not better(key(best), key(kept)):
         best = kept
     for node in (kept, *made):
         if node is not best:

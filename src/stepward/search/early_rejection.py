@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stepward.core import Node
-from stepward.search.beam import StepBeam
+from stepward.search.beam import StepBeam, without_cut_off
 from stepward.search.breaking import Breaking, Finishing, Patient
 from stepward.search.sampled import at_least_one
 from stepward.search.workbench import Stopped, Workbench
@@ -49,7 +49,8 @@ class EarlyRejection(StepBeam):
                     node.kind = "partial"
                     node.trajectory = replace(node.trajectory, truncated=False)
             await self.evaluator.evaluate(bench, begun)
-            kept = await self.finished(bench, breaking, self.select(bench, [*(node for node in kept if node.ended), *begun]), level)
+            candidates = without_cut_off(bench, [*(node for node in kept if node.ended), *begun])
+            kept = without_cut_off(bench, await self.finished(bench, breaking, self.select(bench, candidates), level))
             frontier = [node for node in kept if not node.ended]
             expansions = self.expansions
             if not frontier:

@@ -61,9 +61,9 @@ class ParticleGibbs(ParticleFilter):
             try:
                 await self.sweep(bench, population)
             finally:
-                if number:  # references bias the estimates of later sweeps
+                if number and "log_normaliser" in bench.notes:  # references bias the estimates of later sweeps
                     bench.notes["log_normaliser"] = estimate
-            estimate = bench.notes["log_normaliser"]
+            estimate = bench.notes.get("log_normaliser")
             drawn = resample(population.weights, bench.random(self.references), n=self.references)
             references = [tuple(population.particles[place].node.path) for place in drawn]
 

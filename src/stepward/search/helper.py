@@ -10,6 +10,7 @@ import numpy as np
 
 from stepward.core import InputError, Node, Policy, RewardModel, Tree
 from stepward.core.record import content_hash
+from stepward.search.chain import usable
 from stepward.search.evaluator import Scored
 from stepward.search.intervention import Bins, Episode, Plan
 from stepward.search.sampled import at_least_one
@@ -77,7 +78,8 @@ class HelperUnderBudget(Strategy):
     whose expected number of helps U(s_0) stays within the budget of helps C (see `intervention.cheapest_penalty`). To make one: run with `HelpAtRandom` on
     problems with known outcomes, `episode` every result, `tabulate`, `cheapest_penalty`, and run with `HelpByPlan`.
 
-    `help_samples` steps are drawn from the helper and the best-scored one is taken: with the policy as its own helper, help is more search.
+    `help_samples` steps are drawn from the helper and the best-scored one that no limit cut off is taken: with the policy as its own helper, help is more
+    search.
     Cost for T steps: T steps and T scores, help_samples steps and scores instead of one where help is asked.
     Defaults: rate 0.5 for random help (reconstructed). Differences: the plan knows the number of steps so far and has a finite horizon;
     the paper trains a classifier to imitate the table, here it acts itself.
@@ -106,7 +108,7 @@ class HelperUnderBudget(Strategy):
             else:
                 children = await bench.expand([node])
             await newest.evaluate(bench, children)
-            (node,) = bench.keep(children, 1)
+            (node,) = bench.keep(children, 1, key=usable)
             scores.append(node.value)
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:

@@ -10,7 +10,7 @@ from functools import partial
 from stepward.core import InputError, Node, Policy, RewardModel
 from stepward.search.chain import Revisions
 from stepward.search.feedback import Feedback
-from stepward.search.preference import BradleyTerry, Preference, PricedPreference, Verdict
+from stepward.search.preference import BradleyTerry, Preference, Preferred, PricedPreference, Verdict, calls_of
 from stepward.search.prompts import EDIT, EDIT_OUTLINE, FILL_IN, MERGE, MERGE_OUTLINES, OUTLINE
 from stepward.search.revise import PromptReviser, Reviser
 from stepward.search.sampled import at_least_one
@@ -36,11 +36,12 @@ class Hierarchical(Strategy):
     At a level, `starts` drafts are begun from each of the `width` drafts that came down. From each: propose an edit; accept it iff P(edit better) > 1/2; a
     local optimum is reached after `patience` rejections in a row or `steps` edits. Then the best optimum is merged with others, `merges` trials in turn, each
     accepted on the same condition. The `width` best go down; on the last level the best is the answer. "Best" is a champion: every challenger meets it once,
-    and must be strictly better. A comparison that fails accepts nothing, and one of whom none succeeds is no champion while others can be compared.
+    and must be strictly better. A comparison that fails accepts nothing, and one of whom none succeeds is no champion while others can be compared; a draft
+    that the reward model cannot score loses to any that it can.
 
     `levels`: what a level writes (none: an outline, then the solution, both asked of the policy); `preference` the judge (none: the reward model's scores by
-    Bradley-Terry). Cost, with d = starts x width: at most levels x (d (1 + steps) + merges) solutions and levels x (d steps + merges + (1 + width) (d - 1))
-    comparisons, where none fails.
+    Bradley-Terry). Cost, with d = starts x width: at most levels x (d (1 + steps) + merges) solutions and levels x (d steps + merges + width (d - 1))
+    comparisons, where none fails; one by scores counts as two calls.
     Defaults: starts 5, patience 5, steps 60, merges 5, width 1 (the authors' repository, with 5 levels for scientific hypotheses; two here).
     Differences: their judge ensembles are preferences of their own; theirs sends the merged hypothesis down whether or not it is better.
     (MOOSE-Chem2: Exploring LLM Limits in Fine-Grained Scientific Hypothesis Discovery via Hierarchical Search, 2025.)
@@ -99,7 +100,7 @@ class Hierarchical(Strategy):
 
     async def _merge(self, bench: Workbench, revisions: Revisions, level: Level, optima: list[Node]) -> list[Node]:
         """The champion of the optima, improved by merging it with the others in turn, and these."""
-        champions = await self._best(bench, optima, 1, drop=False)
+        champions = [await self._champion(bench, optima)] if optima else []
         others = [node for node in optima if node not in champions]
         for trial in range(self.merges if others else 0):
             (merged,) = await revisions.of(level.merge, champions, Feedback(others=(others[trial % len(others)].trajectory,)))
@@ -112,15 +113,14 @@ class Hierarchical(Strategy):
                     _reject((node, champions[0]))
         return [*champions, *others]
 
-    async def _best(self, bench: Workbench, nodes: Sequence[Node], width: int, *, drop: bool = True) -> list[Node]:
-        """The `width` champions, one after the other; the rest is dropped where asked."""
-        left, chosen = list(nodes), list[Node]()
+    async def _best(self, bench: Workbench, nodes: Sequence[Node], width: int) -> list[Node]:
+        """The first, who is the champion already, and the champions of the others, `width` in all; the rest is dropped."""
+        chosen, left = list(nodes[:1]), list(nodes[1:])
         while left and len(chosen) < width:
             chosen.append(await self._champion(bench, left))
             left.remove(chosen[-1])
         for node in left:
-            if drop:
-                node.drop(f"node {chosen[-1].index} was preferred")
+            node.drop(f"node {chosen[-1].index} was preferred")
         return chosen
 
     async def _champion(self, bench: Workbench, nodes: Sequence[Node]) -> Node:
@@ -140,17 +140,17 @@ class Hierarchical(Strategy):
         return [verdict > 0.5 for verdict in await self._verdicts(bench, pairs)]
 
     async def _verdicts(self, bench: Workbench, pairs: Sequence[tuple[Node, Node]]) -> list[float]:
-        """P(the first of each pair is better); NaN where the comparison fails."""
+        """P(the first of each pair is better); NaN where the comparison fails, unless only one of the two is unscored, which then loses."""
         judge = self._judge
         found = [math.nan] * len(pairs)
 
         def request(new: Node, old: Node) -> Request[Verdict]:
             asked = (bench.problem, new.trajectory, old.trajectory)
             price = judge.price(*asked) if isinstance(judge, PricedPreference) else None
-            return Request(partial(judge.compare, *asked), price, 1, f"the comparison by {judge.fingerprint}")
+            return Request(partial(judge.compare, *asked), price, calls_of(judge), f"the comparison by {judge.fingerprint}")
 
         def take(index: int, verdict: Verdict) -> None:
-            found[index] = verdict.value
+            found[index] = _chance(verdict)
             if verdict.reason is not None:
                 bench.failures.append(verdict.reason)
 
@@ -182,6 +182,12 @@ class Hierarchical(Strategy):
         """The one that was not dropped; the first of several in a search that was cut off."""
         del bench
         return next((index for index, end in enumerate(ends) if not end.dropped), None)
+
+
+def _chance(verdict: Verdict) -> float:
+    """P(the first is better). One that is unscored loses to one that is not."""
+    unscored = verdict.unscored if isinstance(verdict, Preferred) else (False, False)
+    return float(unscored[1]) if unscored[0] != unscored[1] else verdict.value
 
 
 def _reject(pair: tuple[Node, Node] | None) -> None:

@@ -43,7 +43,8 @@ class MCTS(GuidedTree):
     Defaults: c_init, c_base and 20 iterations are OpenR's (2024; AlphaZero, 2018), c = 1.4 that of optillm's rStar; expansions 4 is that of compute-optimal
     scaling scripts. (Bandit Based Monte-Carlo Planning, 2006; AlphaZero-like Tree-Search can Guide Large Language Model Decoding and Training, 2023.)
     Differences from OpenR: no noise at the root; equal siblings are merged (`notes` count them), and a child's prior is its share of the draws where a policy
-    tells no log-probability. An increasing map of the values can change the search; a constant added to all cannot.
+    tells no log-probability. An increasing map of the values can change the search; a constant added to all cannot change the visits,
+    but it can change an answer by "vote" or "nodes", which add values up.
     """
 
     priority: Rule = "puct"

@@ -28,10 +28,10 @@ class ParticleFilter(Strategy):
 
     psi = logit(v), v clipped to [1e-7, 1 - 1e-7], or ln v (`potential` "log"). Weights: "incremental" ln w_t = psi_t - psi_{t-1} with psi_0 = 0, the
     sequential Monte Carlo form, whose particles follow P(solution) exp(psi) and whose product of mean weights is an unbiased estimate of
-    E_policy[exp psi(end)] (`source["notes"]["normaliser"]`; with v = V exact and potential "log" that is V of the bare problem); "current" ln w_t = psi_t,
-    as public code has it, which weighs early steps again at every step. Particles are resampled where 1 / sum p^2 < `ess_threshold` x n (1: after every
-    step). Ended particles stay in the draw with weight increment 1. The answer is the surviving particle of largest value ("argmax"), one drawn in
-    proportion to weight ("sample"), or the weighted vote ("vote").
+    E_policy[exp psi(end)] (its ln is `source["notes"]["log_normaliser"]`; with v = V exact and potential "log" that is ln V of the bare problem); "current"
+    ln w_t = psi_t, as public code has it, which weighs early steps again at every step and estimates nothing. Particles are resampled where 1 / sum p^2 <
+    `ess_threshold` x n (1: after every step). Ended particles stay in the draw with weight increment 1. The answer is the surviving particle of largest
+    value ("argmax"), one drawn in proportion to weight ("sample"), or the weighted vote ("vote").
 
     Cost for T steps of l tokens: n T l policy tokens and n T scores. Particles that cannot be scored get weight 0; where every weight is 0 the scored ones
     go on as equals and the estimate is 0.
@@ -84,7 +84,10 @@ class ParticleFilter(Strategy):
             scarce = population.revive() or population.sizes[-1] < self.ess_threshold * len(population.particles)
             if scarce or self.ess_threshold >= 1.0:
                 await self.renew(bench, population)
-            bench.notes.update(population.notes())
+            told = population.notes()
+            if self.weighting == "current":  # products of such weights count early steps several times
+                del told["log_normaliser"]
+            bench.notes.update(told)
             if population.ended:
                 return
         raise Stopped(f"no more than {self.sampling.max_steps} steps are allowed (max_steps), and not all particles had ended")

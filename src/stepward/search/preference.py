@@ -23,7 +23,8 @@ class Verdict(Protocol):
 
 
 class Preference(Protocol):
-    """Who says which of two solutions of a problem is better. It may tell its price before it is asked (`PricedPreference`)."""
+    """Who says which of two solutions of a problem is better. It may tell its price before it is asked (`PricedPreference`), and that it
+    counts as more than one call (`CountedPreference`)."""
 
     @property
     def fingerprint(self) -> str: ...
@@ -38,19 +39,29 @@ class PricedPreference(Protocol):
     def price(self, problem: Problem, a: Trajectory, b: Trajectory) -> Usage | None: ...
 
 
+@runtime_checkable
+class CountedPreference(Protocol):
+    """A preference whose comparison counts as more than one call of a budget."""
+
+    @property
+    def calls(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Preferred:
-    """A verdict."""
+    """A verdict. `unscored`: whether it is unknown as nothing is known of a, or of b."""
 
     value: float
     reason: str | None = None
+    unscored: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BradleyTerry:
     """P(a better than b) = sigmoid((r_a - r_b) / temperature), r the aggregated score; of a probability its logit, so that P = odds_a / (odds_a + odds_b).
 
-    A reward model as a preference: it ranks as the model does, and its errors are the model's. Unknown where a score is.
+    A reward model as a preference: it ranks as the model does, and its errors are the model's. Unknown where a score is. A comparison scores two trajectories,
+    and counts as two calls.
 
     Raises: InputError for a temperature that is not positive.
     """
@@ -68,13 +79,19 @@ class BradleyTerry:
     def fingerprint(self) -> str:
         return f"bradley-terry({self.model.fingerprint},{self.aggregation},{self.temperature:g})"
 
+    @property
+    def calls(self) -> int:
+        return 2
+
     async def compare(self, problem: Problem, a: Trajectory, b: Trajectory) -> Preferred:
         del problem
         scores = await asyncio.gather(*(score_or_reason(self.model, trajectory) for trajectory in (a, b)))
         rewards = [self._reward(found) for found in scores]
         value = _sigmoid((rewards[0] - rewards[1]) / self.temperature)
         reasons = [reason for found in scores for reason in found.reasons if reason]
-        return Preferred(value, (reasons[0] if reasons else "there is no step to score") if math.isnan(value) else None)
+        if not math.isnan(value):
+            return Preferred(value)
+        return Preferred(value, reasons[0] if reasons else "there is no step to score", (math.isnan(rewards[0]), math.isnan(rewards[1])))
 
     def price(self, problem: Problem, a: Trajectory, b: Trajectory) -> Usage | None:
         del problem
@@ -92,7 +109,7 @@ class BradleyTerry:
 async def round_robin(bench: Workbench, preference: Preference, trajectories: Sequence[Trajectory]) -> list[list[float]]:
     """P[i][j] = how far i is preferred to j, shape [n, n]: every pair i < j is asked once, all at once, and P[j][i] = 1 - P[i][j]; NaN where unknown.
 
-    n (n - 1) / 2 calls. Reasons of failures go to `bench.failures`.
+    n (n - 1) / 2 comparisons. Reasons of failures go to `bench.failures`.
 
     Raises: OutOfBudget where the whole round robin does not fit; what `Workbench.ask` raises for a preference that does not tell its price.
     """
@@ -114,9 +131,14 @@ async def round_robin(bench: Workbench, preference: Preference, trajectories: Se
     matrix = [[math.nan] * n for _ in range(n)]
     if pairs:
         price = price_of_pairs(preference, problem, [(trajectories[i], trajectories[j]) for i, j in pairs])
-        for (i, j), value in zip(pairs, await bench.ask(all_duels(), calls=len(pairs), price=price), strict=True):
+        for (i, j), value in zip(pairs, await bench.ask(all_duels(), calls=len(pairs) * calls_of(preference), price=price), strict=True):
             matrix[i][j], matrix[j][i] = value, 1.0 - value
     return matrix
+
+
+def calls_of(preference: Preference) -> int:
+    """How many calls of a budget a comparison counts as: one where the preference does not tell."""
+    return preference.calls if isinstance(preference, CountedPreference) else 1
 
 
 def price_of_pairs(preference: Preference, problem: Problem, pairs: Sequence[tuple[Trajectory, Trajectory]]) -> Usage | None:

@@ -16,7 +16,6 @@ from stepward.labeling.trees.selection import uct as uct
 from stepward.search.select import softmax
 
 Rule = Literal["uct", "uct2", "puct"]
-_SAME_AS = "the same as node"
 
 
 def uct2(value: float, visits: int, parent_visits: int, *, c: float) -> float:
@@ -86,7 +85,7 @@ def sibling_priors(parent: Node) -> dict[int, float]:
     steps = [child.trajectory.steps[depth:] for child in children]
     logprobs = [None if any(step.logprob is None for step in added) else sum(step.logprob or 0.0 for step in added) for added in steps]
     lengths = [None if any(step.n_tokens is None for step in added) else sum(step.n_tokens or 0 for step in added) for added in steps]
-    merged = [1 + sum(other.dropped == f"{_SAME_AS} {child.index}" for other in parent.children) for child in children]
+    merged = [1 + sum(other.dropped == _same_as(child) for other in parent.children) for child in children]
     return {child.index: prior for child, prior in zip(children, priors(logprobs, lengths, merged), strict=True)}
 
 
@@ -99,9 +98,14 @@ def merge_equal(parent: Node) -> int:
             continue
         kept = first.setdefault(child.trajectory.key, child)
         if kept is not child:
-            child.drop(f"{_SAME_AS} {kept.index}")
+            child.drop(_same_as(kept))
             n_dropped += 1
     return n_dropped
+
+
+def _same_as(kept: Node) -> str:
+    """Why a sibling equal to this one was dropped; `sibling_priors` counts them by it."""
+    return f"the same as node {kept.index}"
 
 
 def close_upward(node: Node) -> None:

@@ -59,8 +59,12 @@ class StepIndex:
 
     def nearest(self, query: str, k: int) -> list[str]:
         """The k best different steps, best first; ties go to the first entry; entries that share no word with the query are never among them."""
-        if k < 1 or not self.entries:
-            return []
+        scores = self.scores(query)
+        ranked = sorted(scores, key=lambda entry: (-scores[entry], entry))
+        return list(dict.fromkeys(self.entries[entry][1] for entry in ranked))[: max(0, k)]
+
+    def scores(self, query: str) -> dict[int, float]:
+        """score(query, d) of every entry that shares a word with the query, by its number."""
         scores: dict[int, float] = {}
         for word, times in Counter(_words(query)).items():
             held = self._postings.get(word, {})
@@ -68,8 +72,7 @@ class StepIndex:
             for entry, f in held.items():
                 longer = 1.0 - self.b + self.b * self._lengths[entry] / self._mean_length
                 scores[entry] = scores.get(entry, 0.0) + times * idf * f * (self.k1 + 1.0) / (f + self.k1 * longer)
-        ranked = sorted(scores, key=lambda entry: (-scores[entry], entry))
-        return list(dict.fromkeys(self.entries[entry][1] for entry in ranked))[:k]
+        return scores
 
     @cached_property
     def _postings(self) -> dict[str, dict[int, int]]:

@@ -49,21 +49,27 @@ class BestOfN(Strategy):
         at_least_one(self, n=self.n)
         check_aggregation(self.aggregation)
 
+    @property
+    def evaluator(self) -> Evaluator:
+        """What a solution is worth."""
+        return Scored(model=self.model, aggregation=self.aggregation)
+
     async def grow(self, bench: Workbench) -> None:
-        await judged_solutions(bench, self.n, Scored(model=self.model, aggregation=self.aggregation))
+        await judged_solutions(bench, self.n, self.evaluator)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedBestOfN(BestOfN):
     """Draw `n` solutions, answer argmax over answers a of the summed value of the candidates that answer a (Li et al., DIVERSE, 2022).
 
+    Scores that are no chances (logits) are first mapped to [0, 1] by their minimum and maximum, so that adding a constant to all of them changes nothing.
     Cost: n solutions, n scores.
     """
 
     name = "weighted"
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:
-        return weighted_vote(bench.answers(ends), [end.value for end in ends])
+        return weighted_vote(bench.answers(ends), [end.value for end in ends], signed=self.evaluator.scale != "probability")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,9 +63,12 @@ class SelfGuidedMCTS(GuidedTree):
                 break
             node, stopped = self.descend(bench, self.expand_probability if again else 0.0)
             again = self.max_depth is not None and node.depth >= self.max_depth
+            if again and self.expand_probability == 0.0:
+                node.closed = True  # no stop at another node would lead away from it
             if not stopped and node.parent is not None and node.children:
                 node.closed = again = True  # all that it leads to has ended
             if again:
+                await asyncio.sleep(0)  # many of these in a row must not keep other searches waiting
                 continue
             for child in await self.expand(bench, node, self.expansions):
                 child.backup(child.value)

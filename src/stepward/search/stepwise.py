@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stepward.core import InputError, Node, Policy, RewardModel, Until
-from stepward.search.chain import How, Revisions, Say, check_how, check_say, critic_of, reviser_of, standing
+from stepward.search.chain import How, Revisions, Say, check_how, check_say, critic_of, reviser_of, standing, usable
 from stepward.search.critique import keep_better
 from stepward.search.evaluator import Evaluator, Scored
 from stepward.search.feedback import Critic, critiques
@@ -19,8 +19,9 @@ from stepward.search.workbench import Stopped, Workbench
 class RefineSteps(Strategy):
     """Writes step by step; a step whose value is below `threshold` is explained and rewritten, and the better of old and new is kept.
 
-    At each prefix `samples` next steps are drawn and the best one, of value v, is taken. If v < `threshold` (or unknown), a critic says what may be wrong
-    and `n` rewritten steps compete with it; a rewritten one must be strictly better. v is the `evaluator`'s (none: the score of the newest step).
+    At each prefix `samples` next steps are drawn and the best one, of value v, is taken. If v < `threshold` (or unknown, as of a step that a limit cut off), a
+    critic says what may be wrong and `n` rewritten steps compete with it; a rewritten one must be strictly better. v is the `evaluator`'s (none: the score of
+    the newest step).
     criticise_by, revise_by, `critic`, `reviser`, `refiner`: as in critique-refine, for one step.
 
     Cost for T steps of l tokens: T x samples x l, and n x l, n scores and one critique for each doubtful step.
@@ -59,14 +60,14 @@ class RefineSteps(Strategy):
         while not node.ended:
             if len(node.trajectory) >= self.sampling.max_steps:
                 raise Stopped(f"no more than {self.sampling.max_steps} steps are allowed (max_steps), and the chain had not ended")
-            children = await bench.expand([node], self.samples)
+            parent, children = node, await bench.expand([node], self.samples)
             await evaluator.evaluate(bench, children)
-            (node,) = bench.keep(children, 1)
-            if not node.value >= self.threshold:
+            (node,) = bench.keep(children, 1, key=usable)
+            if not usable(node) >= self.threshold:
                 (told,) = await critiques(bench, critic, [node.trajectory], [node.scores])
-                (made,) = await revisions.of(reviser, [node], replace(told, first_suspect=len(node.trajectory) - 1), self.n)
+                (made,) = await revisions.of(reviser, [node], replace(told, first_suspect=len(parent.trajectory)), self.n)
                 await evaluator.evaluate(bench, made)
-                node = keep_better(node, made)
+                node = keep_better(node, made, key=usable)
 
     def choose(self, bench: Workbench, ends: list[Node]) -> int | None:
         del bench

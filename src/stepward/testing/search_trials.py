@@ -30,6 +30,8 @@ _JUDGE = TellingJudge(
 _DRAWN: dict[str, tuple[Any, ...]] = {
     "n": (2, 4, 8), "width": (1, 2), "expansions": (1, 3), "groups": (1, 2), "iterations": (1, 6), "trajectories": (1, 2), "sweeps": (1, 2), "n_max": (2, 8)
 }  # fmt: skip
+_HOW = ("prompt", "resume")
+_WORDS: dict[str, tuple[str, ...]] = {"criticise_by": ("scores", "prompt"), "revise_by": _HOW, "globally": _HOW, "locally": _HOW}
 _SETTINGS: dict[str, dict[str, Any]] = {  # of strategies that need some
     "adaptive-best-of-n": {"bound": "value"},
     "adaptive-beam": {"bound": "value"},
@@ -54,6 +56,8 @@ class Trial:
     sampling: Sampling
     budget: Budget
     settings: Mapping[str, Any] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+    """The parts that its strategy could do without, and has."""
 
     @property
     def steady(self) -> bool:
@@ -62,7 +66,7 @@ class Trial:
 
 
 def random_trial(number: int, *, seed: int = 0, strategies: Sequence[str] = tuple(STRATEGIES)) -> Trial:
-    """Trial `number`: the same every time. Strategies take turns; worlds, policies, models, limits and budgets are drawn."""
+    """Trial `number`: the same every time. Strategies take turns; worlds, policies, models, optional parts, limits and budgets are drawn."""
     luck = random.Random(f"{seed}/{number}")
     strategy = strategies[number % len(strategies)]
     environment, policy, problem = _world(luck)
@@ -79,7 +83,11 @@ def random_trial(number: int, *, seed: int = 0, strategies: Sequence[str] = tupl
     known = {parameter.name for parameter in STRATEGIES[strategy].parameters}
     settings = {name: luck.choice(values) for name, values in _DRAWN.items() if name in known}
     rough = RoughPolicy(policy, failing=luck.choice((0.0, 0.0, 0.0, 0.1, 0.5)))
-    return Trial(number, strategy, problem, rough, environment, model, sampling, Budget(**limits), settings)
+    apart = random.Random(f"{seed}/{number}/parts")
+    settings |= {name: apart.choice(values) for name, values in _WORDS.items() if name in known}
+    optional = sorted(part.name for part in STRATEGIES[strategy].parts.values() if not part.required and part.name not in _PARTS.get(strategy, {}))
+    given = frozenset(name for name in optional if apart.random() < 0.5)
+    return Trial(number, strategy, problem, rough, environment, model, sampling, Budget(**limits), settings, given)
 
 
 def run_trial(trial: Trial) -> SearchResult | None:
@@ -100,7 +108,8 @@ def run_trial(trial: Trial) -> SearchResult | None:
 
 def search_of(trial: Trial) -> Search:
     """The search that a trial is about, with what its strategy needs besides."""
-    parts = {part.name: trial.policy if part.kind == "policy" else trial.model for part in STRATEGIES[trial.strategy].parts.values() if part.required}
+    own = STRATEGIES[trial.strategy].parts.values()
+    parts = {part.name: trial.policy if part.kind == "policy" else trial.model for part in own if part.required or part.name in trial.given}
     return load_search(
         trial.strategy,
         policy=trial.policy,
@@ -135,7 +144,7 @@ def tokens_in(tree: Tree) -> int:
 
 
 def _check(trial: Trial, result: SearchResult, metered_alike: bool) -> None:
-    what = f"trial {trial.number} ({trial.strategy}, {dict(trial.settings)}, {trial.budget.to_record()}, {trial.sampling.to_record()})"
+    what = f"trial {trial.number} ({trial.strategy}, {dict(trial.settings)}, {sorted(trial.given)}, {trial.budget.to_record()}, {trial.sampling.to_record()})"
     spent = costs(result.usage, result.source["calls"])
     broken = trial.budget.exceeded(spent)
     expect(broken is None, f"{what} spent {spent}, over its limit of {broken}")
