@@ -178,7 +178,9 @@ def test_a_constant_added_to_all_values_changes_votes(answer_by: Literal["vote",
     """Sums of values: with a large constant they count what is added."""
     changed = 0
     for problem in PROBLEMS:
-        plain, shifted = (found(mcts(policy=RANDOM, model=PlantedModel(shift=shift), iterations=25, answer_by=answer_by), problem) for shift in (0.0, 1000.0))
+        plain, shifted = (
+            found(mcts(policy=RANDOM, model=PlantedModel(shift=shift), visit="rollout", iterations=25, answer_by=answer_by), problem) for shift in (0.0, 1000.0)
+        )
         assert [(path(node), node.visits) for node in plain.tree] == [(path(node), node.visits) for node in shifted.tree]
         changed += plain.chosen != shifted.chosen
     assert changed > 0
