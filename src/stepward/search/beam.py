@@ -77,11 +77,16 @@ class StepBeam(Strategy):
 
 
 def without_cut_off(bench: Workbench, candidates: list[Node]) -> list[Node]:
-    """The candidates less those that a limit cut off before they state an answer, which are dropped; all of them where nothing else is left to keep."""
-    cut_off = {node.index for node, answer in zip(candidates, bench.answers(candidates), strict=True) if node.trajectory.truncated and answer is None}
-    if len(cut_off) == len(candidates):
+    """The candidates less those that are cut off, which are dropped; all of them where nothing else is left to keep."""
+    open_or_answering = [node for node, cut in zip(candidates, cut_off(bench, candidates), strict=True) if not cut]
+    if not open_or_answering:
         return candidates
     for node in candidates:
-        if node.index in cut_off:
+        if node not in open_or_answering:
             node.drop("cut off")
-    return [node for node in candidates if node.index not in cut_off]
+    return open_or_answering
+
+
+def cut_off(bench: Workbench, nodes: list[Node]) -> list[bool]:
+    """Of each node whether a limit ended it before it states an answer."""
+    return [node.trajectory.truncated and answer is None for node, answer in zip(nodes, bench.answers(nodes), strict=True)]

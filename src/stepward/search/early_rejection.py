@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stepward.core import Node
-from stepward.search.beam import StepBeam, without_cut_off
+from stepward.search.beam import StepBeam, cut_off, without_cut_off
 from stepward.search.breaking import Breaking, Finishing, Patient
 from stepward.search.sampled import at_least_one
 from stepward.search.workbench import Stopped, Workbench
@@ -21,6 +21,8 @@ class EarlyRejection(StepBeam):
     A finished step continues the very tokens of its beginning where the policy can take a step up (local models, servers); with any other policy the same draw
     is asked for again, which gives the same text and pays for tau tokens twice. In the tree a broken-off step is a node of kind "partial"; the node that
     finishes it has the same parent and `revises` it.
+
+    Where all that was finished turns out cut off, without an answer, the next best are finished instead.
 
     Cost per level of N = width x expansions candidates and steps of l > tau tokens: N tau + width (l - tau) policy tokens (N tau + width l where a draw is
     asked for again), N scores of partial texts. The gap between the best and the others being sub-Gaussian, P(best dropped) <= (N - 1) exp(-c tau gap^2).
@@ -50,20 +52,34 @@ class EarlyRejection(StepBeam):
                     node.trajectory = replace(node.trajectory, truncated=False)
             await self.evaluator.evaluate(bench, begun)
             candidates = without_cut_off(bench, [*(node for node in kept if node.ended), *begun])
-            kept = without_cut_off(bench, await self.finished(bench, breaking, self.select(bench, candidates), level))
+            kept = await self.select_whole(bench, breaking, candidates, f"going on with step {level}")
             frontier = [node for node in kept if not node.ended]
             expansions = self.expansions
             if not frontier:
                 return
         raise Stopped(f"no more than {self.sampling.max_steps} steps are allowed (max_steps), and {len(frontier)} kept prefixes had not ended")
 
-    async def finished(self, bench: Workbench, breaking: Breaking, kept: list[Node], level: int) -> list[Node]:
+    async def select_whole(self, bench: Workbench, breaking: Breaking, candidates: list[Node], name: str) -> list[Node]:
+        """The candidates to keep, finished. Where all of them turn out cut off, the next best are finished instead."""
+        while True:
+            chosen = self.select(bench, candidates)
+            kept = await self.finished(bench, breaking, chosen, name)
+            candidates = [node for node in candidates if node not in chosen]
+            if not candidates or not all(cut_off(bench, kept)):
+                return without_cut_off(bench, kept)
+            for node in kept:
+                node.drop("cut off")
+            for node in candidates:  # they are wanted after all
+                node.closed, node.dropped = False, None
+            name += ", again"
+
+    async def finished(self, bench: Workbench, breaking: Breaking, kept: list[Node], name: str) -> list[Node]:
         """The kept nodes, with every broken-off step replaced by the whole one; those that could not be finished are dropped."""
         partial = [node for node in kept if node.kind == "partial"]
         if not partial:
             return kept
         draws = [(node.trajectory, breaking.draw_of(node.trajectory)) for node in partial]
-        finishing = Finishing(self.policy, draws, f"going on with step {level}")
+        finishing = Finishing(self.policy, draws, name)
         parents = [node.parent for node in partial if node.parent is not None]
         whole: dict[int, Node] = {}
         for child in await bench.expand(parents, policy=finishing):
