@@ -58,13 +58,13 @@ def test_its_tokenizer_gives_problems_and_solutions_back_exactly() -> None:
         assert tokenizer.decode(ids) == text
 
 
-def test_it_reasons_without_error_in_about_half_of_its_solutions(pools: list[list[Trajectory]]) -> None:
-    """A guesser's verdict is right half of the time, its derivation hardly ever. Each problem holds a second line to the other verdict, where errors lead."""
+def test_most_of_its_solutions_are_without_an_error_and_not_all(pools: list[list[Trajectory]]) -> None:
+    """A guesser's verdict is right half of the time, its derivation hardly ever."""
     judged = [[WORLD.judge(trajectory) for trajectory in pool] for pool in pools]
     flawless = np.array([[one.first_error < 0 and one.final_correct is True for one in pool] for pool in judged])
     error = flawless.mean(axis=1).std() / np.sqrt(N_PROBLEMS)
-    assert flawless.mean() - 3 * error > 0.3, f"flawless: {flawless.mean():.3f}"
-    assert flawless.mean() + 3 * error < 0.95, f"flawless: {flawless.mean():.3f}"
+    assert flawless.mean() - 3 * error > 0.8, f"flawless: {flawless.mean():.3f}"
+    assert flawless.mean() + 3 * error < 1.0, f"flawless: {flawless.mean():.3f}"
 
 
 def test_it_ends_its_solutions(pools: list[list[Trajectory]]) -> None:
