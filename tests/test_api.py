@@ -8,15 +8,18 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 import stepward
-from stepward.core import Problem, RequestFailed, Sampling, StepLabels, Trajectory, Until
+from stepward.core import InputError, Problem, RequestFailed, Sampling, SearchResult, StepLabels, StepScores, Trajectory, Until, metered
+from stepward.data.store import read_records
 from stepward.environments.grade_school import GradeSchool
 from stepward.labeling import OracleLabels
 from stepward.policies.scripted import ScriptedSolver
+from stepward.search import Majority
 
 WORLD, SOLVER = GradeSchool.easy(), ScriptedSolver()
 PROBLEMS = list(WORLD.problems(seed=0, n=3))
@@ -74,3 +77,52 @@ def test_every_method_is_found_by_name_with_its_own_parameters() -> None:
         assert len(labels) == len(written[0])
     (plain,) = stepward.label(written, policy=SOLVER, environment=WORLD, quiet=True)
     assert plain.source["n"] == 8
+
+
+def test_search_grades_what_it_chose_writes_it_and_goes_on_from_its_journal(tmp_path: Path) -> None:
+    def run() -> list[SearchResult]:
+        kept = {"out": tmp_path / "results.jsonl", "journal": tmp_path / "journal"}
+        return stepward.search(PROBLEMS, policy=SOLVER, environment=WORLD, strategy="majority", n=2, quiet=True, **kept)
+
+    with metered() as ledger:
+        first = run()
+    assert ledger.paid.policy_tokens
+    assert all(result.chosen.outcome is not None and result.chosen.outcome.scored for result in first if result.chosen is not None)
+    written = (tmp_path / "results.jsonl").read_bytes()
+    assert len(list(read_records(tmp_path / "results.jsonl"))) == len(PROBLEMS)
+    with metered() as ledger:
+        run()
+    assert not ledger.paid.policy_tokens
+    assert (tmp_path / "results.jsonl").read_bytes() == written
+
+
+@dataclass(frozen=True)
+class OneScore:
+    """Gives one score, whatever the number of steps."""
+
+    fingerprint: str = "one"
+    granularity: Literal["step"] = "step"
+    scale: Literal["probability"] = "probability"
+
+    async def score(self, trajectory: Trajectory) -> StepScores:
+        return StepScores(np.array([0.5]))
+
+
+def test_another_number_of_scores_than_steps_is_unscored_and_says_so() -> None:
+    scores = stepward.load(OneScore()).score("P", ["a", "b", "c"])
+    assert len(scores) == 3
+    assert np.isnan(scores.values).all()
+    assert "1 scores for 3 steps" in str(scores.reasons[0])
+    (found,) = stepward.search(PROBLEMS[:1], policy=SOLVER, environment=WORLD, model=OneScore(), strategy="best-of-n", n=2, quiet=True)
+    assert found.chosen is None
+    assert "1 scores for" in str(found.reason)
+
+
+def test_slips_in_search_say_what_is_wanted() -> None:
+    given = {"policy": SOLVER, "environment": WORLD, "quiet": True}
+    with pytest.raises(InputError, match="budget must be"):
+        stepward.search(PROBLEMS, budget={"calls": 3}, **given)
+    with pytest.raises(InputError, match="search takes Problems"):
+        stepward.search(["What is 3 + 4?"], strategy="majority", **given)
+    with pytest.raises(InputError, match="a search that is made"):
+        stepward.search(PROBLEMS, strategy=Majority, **given)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from stepward.core import (
@@ -22,10 +24,13 @@ from stepward.core import (
     StepScores,
     Trajectory,
     Tree,
+    one_a_step,
 )
+from stepward.data.streamed import RecordStream
 from stepward.engine.concurrency import Failure, run_all
 from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
+from stepward.environments.episode import grade
 
 # Here and not inside `search`: the first import of the room binds its name in the package, so it must come before the function of that name does.
 from stepward.search.budget import NO_BUDGET, Budget
@@ -51,9 +56,13 @@ class Scorer:
     def score_many(self, trajectories: Sequence[Trajectory], *, quiet: bool = False) -> list[StepScores]:
         """Scores of many trajectories, in order. A request that fails gives unscored steps with the reason."""
         scale = self.model.scale
+
+        async def one(trajectory: Trajectory) -> StepScores:
+            return one_a_step(await self.model.score(trajectory), len(trajectory), self.model.fingerprint)
+
         return _each(
             trajectories,
-            self.model.score,
+            one,
             lambda t, why: StepScores.unscored(len(t), why, scale=scale),
             title="score",
             concurrency=self.concurrency,
@@ -148,36 +157,96 @@ def search(
     parts: Mapping[str, Policy | RewardModel] | None = None,
     sampling: Sampling = Sampling(),
     budget: Budget = NO_BUDGET,
+    out: str | Path | None = None,
+    journal: str | Path | None = None,
     concurrency: int = 64,
     quiet: bool = False,
     **settings: Any,
 ) -> list[SearchResult]:
-    """The search's result for every problem, in order; `strategy` is a name (see `stepward search --help`) or a search.
+    """The search's result for every problem, in order, its chosen solution graded; `strategy` is a name (see `stepward search --help`) or a search of your own.
 
     `n` solutions a problem; a beam keeps `width` prefixes and extends each n / width times; None: the strategy's own default. `settings`: its other parameters.
     `parts`: policies and reward models beside the main ones, by the strategy's name for them (prover, helper, ...). `budget`: what each search may spend.
     A problem that cannot be searched gives a result without a chosen trajectory, with the reason.
+
+    `out`: a .jsonl, .jsonl.gz or .parquet file to which results are written as they finish; `stepward compare --results NAME=FILE` and `stepward report`
+    read it. `journal`: a file that keeps what was paid for, so that a killed script goes on from there; for strategies by name (a search that you make takes
+    `JournaledPolicy` and `JournaledRewardModel` as its parts).
     """
+    if not isinstance(budget, Budget):
+        raise InputError(f"budget must be a stepward.search.budget.Budget, e.g. Budget(calls=64), got {budget!r}")
+    for problem in problems:
+        if not isinstance(problem, Problem):
+            raise InputError(f"search takes Problems, e.g. Problem('What is 3 + 4?', answer='7'), got {problem!r}")
     if isinstance(strategy, str):
         if policy is None or environment is None:
             raise InputError("search needs a policy and an environment, e.g. policy='tiny', environment='grade-school:easy'")
         scorer = model.model if isinstance(model, Scorer) else load(model).model if model is not None else None
-        strategy = load_search(
-            strategy,
-            policy=_policy(policy),
-            environment=_environment(environment),
-            model=scorer,
-            n=n,
-            width=width,
-            aggregation=aggregation,
-            settings=settings,
-            parts=parts,
-            sampling=sampling,
-            budget=budget,
-        )
-    elif settings or parts or budget.limits or n is not None or width is not None or aggregation is not None:
+        with _kept(journal) as keep:
+            named = load_search(
+                strategy,
+                policy=keep(_policy(policy)),
+                environment=keep(_environment(environment)),
+                model=None if scorer is None else keep(scorer),
+                n=n,
+                width=width,
+                aggregation=aggregation,
+                settings=settings,
+                parts={name: keep(part) for name, part in (parts or {}).items()},
+                sampling=sampling,
+                budget=budget,
+            )
+            return _searched(named, problems, out, concurrency=concurrency, quiet=quiet)
+    if isinstance(strategy, type) or not isinstance(strategy, Search):
+        raise InputError(f"strategy must be a name or a search that is made, e.g. Majority(policy=..., environment=...), got {strategy!r}")
+    if settings or parts or budget.limits or n is not None or width is not None or aggregation is not None or journal is not None:
         raise InputError("a search that is made already has its settings; give them when you make it")
-    return _each(problems, strategy.search, lambda p, why: SearchResult(None, Tree(p), reason=why), title="search", concurrency=concurrency, quiet=quiet)
+    return _searched(strategy, problems, out, concurrency=concurrency, quiet=quiet)
+
+
+def _searched(strategy: Search, problems: Sequence[Problem], out: str | Path | None, *, concurrency: int, quiet: bool) -> list[SearchResult]:
+    """Results with their chosen solutions graded by the strategy's environment, written to `out` as they finish."""
+    world = getattr(strategy, "environment", None)
+
+    async def one(item: tuple[int, Problem]) -> SearchResult:
+        index, problem = item
+        result = await strategy.search(problem)
+        if result.chosen is not None and world is not None:
+            result = replace(result, chosen=result.chosen.graded(await grade(world, result.chosen)))
+        if stream is not None:
+            stream.add(index, result)
+        return result
+
+    def failed(item: tuple[int, Problem], why: str) -> SearchResult:
+        result = SearchResult(None, Tree(item[1]), reason=why)
+        if stream is not None:
+            stream.add(item[0], result)
+        return result
+
+    with nullcontext() if out is None else RecordStream(out) as stream:
+        return _each(list(enumerate(problems)), one, failed, title="search", concurrency=concurrency, quiet=quiet)
+
+
+@contextmanager
+def _kept(path: str | Path | None) -> Iterator[Callable[[Any], Any]]:
+    """Puts policies, reward models and environments behind the journal at this path; None: leaves them as they are."""
+    if path is None:
+        yield lambda part: part
+        return
+    from stepward.engine.journal import Journal
+    from stepward.engine.journaled import JournaledEnvironment, JournaledPolicy, JournaledRewardModel
+
+    journal = Journal(Path(path))
+
+    def keep(part: Any) -> Any:
+        if isinstance(part, Policy):
+            return JournaledPolicy(part, journal)
+        return JournaledRewardModel(part, journal) if isinstance(part, RewardModel) else JournaledEnvironment(part, journal)
+
+    try:
+        yield keep
+    finally:
+        journal.close()
 
 
 def as_trajectory(problem: Problem | str, solution: str | Sequence[str] | Trajectory) -> Trajectory:

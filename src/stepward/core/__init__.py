@@ -34,7 +34,7 @@ from stepward.core.protocols import (
 from stepward.core.record import SCHEMA_VERSION, FrozenDict, canonical_json, content_hash, from_record
 from stepward.core.result import SearchResult
 from stepward.core.sampling import Sampling, Until
-from stepward.core.scores import ABSTAINED, Scale, StepScores
+from stepward.core.scores import ABSTAINED, Scale, StepScores, one_a_step
 from stepward.core.step import Step
 from stepward.core.trajectory import Trajectory
 from stepward.core.tree import Kind, Node, Tree, top
@@ -46,5 +46,5 @@ __all__ = [
     "LogprobPolicy", "MissingExtra", "Node", "Outcome", "Policy", "PricedModel", "PricedPolicy", "Problem", "RequestFailed", "RequestRetryable",
     "ResumingPolicy", "RewardModel", "Sampling", "Scale", "Search", "SearchResult", "Semantics", "Step", "StepLabels", "StepScores", "StepwardError", "StopRun",
     "TokenLogprobs", "Trajectory", "Tree", "Until", "Usage", "aggregate", "canonical_json", "charge", "check_aggregation", "content_hash", "first_bad",
-    "from_record", "metered", "metered_as_reward", "price_of_sample", "price_of_score", "top",
+    "from_record", "metered", "metered_as_reward", "one_a_step", "price_of_sample", "price_of_score", "top",
 ]  # fmt: skip

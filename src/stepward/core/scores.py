@@ -142,3 +142,10 @@ class StepScores:
             usage=Usage.from_record(require(record, "usage", Mapping)),
             aspects={name: np.array(values, dtype=np.float64) for name, values in record.get("aspects", {}).items()},
         )
+
+
+def one_a_step(scores: StepScores, n_steps: int, model: str) -> StepScores:
+    """The scores of the model with this fingerprint, if there is one a step. Raises: CountMismatch otherwise."""
+    if len(scores) != n_steps:
+        raise CountMismatch(f"reward model {model} gave {len(scores)} scores for {n_steps} steps; it has to give one a step, NaN with a reason where unknown")
+    return scores

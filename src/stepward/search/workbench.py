@@ -25,6 +25,7 @@ from stepward.core import (
     Tree,
     Until,
     Usage,
+    one_a_step,
     top,
 )
 from stepward.core.usage import Ledger
@@ -235,6 +236,8 @@ class Workbench:
     # Inside
 
     async def _grow(self, nodes: Sequence[Node], n: int | Sequence[int], until: Until, policy: Policy, sampling: Sampling, kind: Kind) -> list[Node]:
+        if isinstance(nodes, Node):
+            raise InputError("expand and complete take a list of nodes: [node]")
         counts = [n] * len(nodes) if isinstance(n, int) else list(n)
         if len(counts) != len(nodes):
             raise InputError(f"{len(nodes)} nodes but {len(counts)} numbers of children")
@@ -284,6 +287,6 @@ class Workbench:
 async def score_or_reason(model: RewardModel, trajectory: Trajectory) -> StepScores:
     """The model's scores; unscored with the reason when the request fails."""
     try:
-        return await model.score(trajectory)
+        return one_a_step(await model.score(trajectory), len(trajectory), model.fingerprint)
     except FAILURES as error:
         return StepScores.unscored(len(trajectory), f"{_SCORING_FAILED}: {error}", scale=model.scale)
