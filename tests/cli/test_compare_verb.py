@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stepward.cli.compare_output import file_name
 from stepward.cli.main import app
 from stepward.cli.strategy_list import strategies_from
 from stepward.core import InputError
-from stepward.data import read_records
+from stepward.data import read_records, write_records
 from stepward.search.spec import Spec
 
 WORLD = ["--policy", "scripted:grade-school", "--environment", "grade-school"]
@@ -113,8 +114,45 @@ def test_results_of_other_runs_can_be_compared_whatever_their_order(tmp_path: Pa
     assert run("--results", f"one={files[0]}", "--results", f"four={files[1]}", "--baseline", "one") == straight
     assert [(pair["first"], pair["second"]) for pair in straight["pairs"]] == [("four", "one")]
     files[1].write_bytes(b"".join(lines[1:]))
-    with pytest.raises(InputError, match="not of the same problems"):
+    with pytest.raises(InputError, match=r"not of the same problems .*11 and 12 results of 11 and 12 problems, 11 of them in both"):
         run("--results", f"one={files[0]}", "--results", f"four={files[1]}")
+
+
+def test_what_no_grader_knows_is_compared_all_the_same(tmp_path: Path) -> None:
+    """Budgets that leave no answer: exit code 0, a table, a page and a plot without points, and the reason."""
+    out = tmp_path / "out"
+    arguments = ["compare", *WORLD, "--strategies", "majority:n=1,2", "--limit", "4", "--budget", "policy_tokens=5", "--out", str(out)]
+    ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    told = "No outcome is known for any strategy: the budget of 5 policy_tokens is spent (8 times)."
+    assert ran.exit_code == 0
+    assert told in ran.stdout
+    assert told in check((out / "report.html").read_text()).text
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((out / "comparison.json").read_text())["nothing_known"] == told
+
+
+def test_what_was_cut_off_is_wrong_for_every_strategy() -> None:
+    strategies = ["--strategies", "majority:n=2,beam:n=4:width=2", "--limit", "8", "--budget", "policy_tokens=40", "--unanswered", "wrong"]
+    assert [row["n_unknown"] for row in run(*strategies)["strategies"]] == [0, 0]
+
+
+def test_results_without_an_outcome_are_graded_first(tmp_path: Path) -> None:
+    file, bare = tmp_path / "a.jsonl", tmp_path / "bare.jsonl"
+    searched = ["search", *WORLD, "--strategy", "majority", "--n", "2", "--limit", "6", "--out", str(file), "--json"]
+    assert CliRunner().invoke(app, searched, catch_exceptions=False).exit_code == 0
+    stripped = [replace(result, chosen=replace(result.chosen, outcome=None)) for result in read_records(file) if result.chosen is not None]  # type: ignore[type-var]
+    assert write_records(stripped, bare) == 6
+    found = run("--results", f"graded={file}", "--results", f"bare={bare}", "--out", str(tmp_path / "out"))["strategies"]
+    assert found[0]["accuracy"] == found[1]["accuracy"]
+    assert found[1]["n_unknown"] == 0
+    assert "ungraded" not in check((tmp_path / "out" / "report.html").read_text()).text
+
+
+def test_the_table_of_pairs_says_how_many_problems_are_behind_a_difference() -> None:
+    arguments = ["compare", *WORLD, "--strategies", "majority:n=1,2", "--limit", "1", "--budget", "policy_tokens=400"]
+    text = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    assert "(1 problem: no interval)" in text
+    assert " n " in text.partition("paired differences")[2].splitlines()[2]
 
 
 def test_people_get_tables() -> None:
@@ -130,6 +168,8 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_paid(tmp_path: Pa
         (["--strategies", "beem"], "unknown strategy 'beem'"),
         (["--strategies", "majority:width=3"], "has no parameter 'width'"),
         (["--strategies", "beam:n=4,baem"], "n must be a whole number, got 'baem'"),
+        (["--strategies", "beam:width=2,beem"], "width must be a whole number, got 'beem'"),
+        (["--strategies", "beam:n=4:width=3"], "n must be a multiple of 3"),
         (["--strategies", "majority:n=4"], "asks no reward model, so leave it out"),
         (["--strategies", "beam", "--x", "money"], "--x must be one of"),
         (["--strategies", "beam", "--unanswered", "right"], "--unanswered must be skip or wrong"),
@@ -141,4 +181,4 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_paid(tmp_path: Pa
         with pytest.raises(InputError) as refused:
             CliRunner().invoke(app, [*BASE, *arguments, "--out", str(tmp_path / "out")], catch_exceptions=False)
         assert message in str(refused.value)
-        assert not (tmp_path / "out" / "results").exists() or "flops" in arguments, "whether a policy counts FLOPs is known when it has written"
+        assert not (tmp_path / "out").exists() or "flops" in arguments, "whether a policy counts FLOPs is known when it has written"

@@ -175,10 +175,53 @@ def test_a_problem_from_the_terminal_is_answered_with_its_tree(monkeypatch: pyte
     assert (told["answer"], told["correct"], told["n_problems"], told["usage"]["policy_tokens"]) == ("7", True, 1, 24)
 
 
+def test_a_summary_for_people_says_what_the_accuracy_is_of() -> None:
+    arguments = [*BASE[:-1], "--strategy", "majority", "--n", "1", "--limit", "8", "--budget", "policy_tokens=40"]
+    text = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    n_graded = run(*arguments[1:])["n_graded"]
+    assert 0 < n_graded < 8
+    for words in (f"accuracy ({n_graded} graded of 8 problems)", "95 % low", "95 % high"):
+        assert words in text, f"{words} in\n{text}"
+
+
+def test_a_file_in_the_place_of_a_problem_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "problems.jsonl"
+    file.write_text('{"question": "What is 3 + 4?"}\n')
+    with pytest.raises(InputError, match=rf"is a file; .*--data {file}"):
+        run(str(file), "--strategy", "majority")
+    assert run("What is 3 + 4? " * 400, "--strategy", "majority")["n_problems"] == 1, "a long text is the name of no file"
+
+
+def test_without_a_verdict_it_says_why_and_what_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepward.cli.session.load_policy", lambda *_, **__: Clerk())
+    arguments = ["search", "What is 3 + 4?", "--strategy", "majority", "--n", "3", "--json"]
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--answer", "7"], catch_exceptions=False).stdout)
+    assert told["correct"] is None
+    assert "--environment grade-school:easy cannot judge this problem" in told["no_verdict"]
+    assert "--environment maths" in told["no_verdict"]
+    text = CliRunner().invoke(app, [*arguments[:-1], "--answer", "7"], catch_exceptions=False).stdout
+    assert "no verdict" in text
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--environment", "maths"], catch_exceptions=False).stdout)
+    assert "--answer" in told["no_verdict"]
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--environment", "maths", "--answer", "7"], catch_exceptions=False).stdout)
+    assert told["no_verdict"] is None
+
+
+def test_a_vote_that_the_environment_cannot_read_names_the_one_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vague(Clerk):
+        async def sample(self, prefix: Trajectory, n: int = 1, *, until: Until, sampling: Sampling, draw: int = 0) -> list[Trajectory]:
+            return [prefix.extend("I believe the answer to be seven", finished=True) for _ in range(n)]
+
+    monkeypatch.setattr("stepward.cli.session.load_policy", lambda *_, **__: Vague())
+    with pytest.raises(InputError, match=r"--environment grade-school:easy cannot judge this problem .*--environment maths"):
+        CliRunner().invoke(app, ["search", "What is 3 + 4?", "--strategy", "majority", "--n", "2", "--json"], catch_exceptions=False)
+
+
 def test_a_problem_that_the_policy_cannot_read_says_why() -> None:
     told = run("What is 3 + 4?", "--strategy", "majority")
     assert (told["answer"], told["correct"], told["n_problems"]) == (None, None, 1)
     assert "GradeSchool.problem" in told["reason"]
+    assert "--environment maths" in told["no_verdict"]
 
 
 # The tree in the terminal

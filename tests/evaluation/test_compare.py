@@ -156,6 +156,62 @@ def test_a_problem_without_an_answer_is_unknown_unless_asked_to_count_as_wrong()
     assert failures["unscored: the budget is spent"] == failures["stopped: the budget of 5 calls is spent"] == 15
 
 
+def cut(problem: Problem, reason: str = "cut off before a final answer") -> SearchResult:
+    """A search that chose a solution which a limit cut off."""
+    tree = Tree(problem)
+    chosen = tree.add(tree.root, Trajectory(problem).extend("so", truncated=True)).trajectory.graded(Outcome.unscored(reason))
+    return SearchResult(chosen, tree, Usage(policy_tokens=10))
+
+
+def test_a_choice_that_was_cut_off_counts_as_wrong_like_no_choice_and_a_failed_grader_as_neither() -> None:
+    for empty in (cut, lambda problem: cut(problem, "truncated"), lambda problem: result(problem, None, answered=False)):
+        counted = Trial.of("a", [empty(PROBLEMS[0]), result(PROBLEMS[1], 1.0)], unanswered="wrong")
+        assert counted.correct.tolist() == [0.0, 1.0]
+        assert np.isnan(Trial.of("a", [empty(PROBLEMS[0])]).correct).all()
+    for failed in (result(PROBLEMS[0], None), cut(PROBLEMS[0], "grading failed: the sandbox is gone")):
+        assert np.isnan(Trial.of("a", [failed], unanswered="wrong").correct).all()
+
+
+def test_without_any_known_outcome_the_page_says_so_and_why() -> None:
+    trials = [Trial.of(name, [*[result(p, None) for p in PROBLEMS[:5]], cut(PROBLEMS[5])]) for name in "ab"]
+    comparison = Comparison(trials=trials)
+    told = "No outcome is known for any strategy: the grader hung (10 times); cut off before a final answer (2 times)."
+    assert comparison.nothing_known == comparison.to_json()["nothing_known"] == told
+    page = render_report(title="t", sections=comparison_sections(comparison))
+    assert told in page
+    assert "<svg" not in page.partition("Accuracy against compute")[2].partition("Paired differences")[0]
+    assert plot_strategies(comparison).startswith("<svg")
+    assert plot_strategies_png(comparison).startswith(b"\x89PNG")
+    assert Comparison(trials=[*trials, trial_of_six("c")]).nothing_known is None
+
+
+def trial_of_six(name: str) -> Trial:
+    return Trial.of(name, [result(p, 1.0) for p in PROBLEMS[:6]])
+
+
+def test_the_same_reason_for_many_problems_is_counted_as_one() -> None:
+    results = [cut(p, f"grading failed: problem {p.id!r} has no world") for p in PROBLEMS[:6]]
+    assert Trial.of("a", results).failures == {"unscored: grading failed: the problem has no world": 6}
+
+
+def test_a_difference_on_one_problem_has_no_interval() -> None:
+    first, second = trial_of_six("a"), Trial.of("b", [result(p, None if index else 0.0) for index, p in enumerate(PROBLEMS[:6])])
+    comparison = Comparison(trials=[first, second])
+    difference = comparison.pairs[0].difference
+    assert (difference.value, difference.n) == (1.0, 1)
+    assert math.isnan(difference.low)
+    assert "fewer than 2" in difference.method
+    assert "1.000 (no interval)" in render_report(title="t", sections=comparison_sections(comparison))
+
+
+def test_a_cost_of_nothing_is_no_proportion() -> None:
+    (cost,) = Comparison(trials=[trial_of_six("a")]).mean_costs("reward_tokens")
+    assert (cost.value, cost.low, cost.high) == (0.0, 0.0, 0.0)
+    ones = Comparison(trials=[Trial.of("a", [result(p, 1.0, reward=1) for p in PROBLEMS[:6]])])
+    assert (ones.mean_costs("reward_tokens")[0].low, ones.mean_costs("reward_tokens")[0].high) == (1.0, 1.0)
+    assert ones.rows[0].accuracy.method == "rule of three", "an accuracy is one"
+
+
 def test_flops_come_from_sizes_where_nobody_counts_them() -> None:
     results = [result(p, 1.0, tokens=10, reward=7) for p in PROBLEMS[:3]]
     trials = [Trial.of("a", results, sizes=Sizes(policy=100.0, reward=1000.0))]
@@ -167,7 +223,12 @@ def test_flops_come_from_sizes_where_nobody_counts_them() -> None:
 
 def test_a_comparison_of_different_problems_is_refused() -> None:
     here, there = Trial.of("a", [result(p, 1.0) for p in PROBLEMS[:5]]), Trial.of("b", [result(p, 1.0) for p in PROBLEMS[1:6]])
-    for trials, baseline, message in (([here, there], None, "same problems"), ([here, here], None, "twice"), ([here], "z", "'z'"), ([], None, "at least one")):
+    for trials, baseline, message in (
+        ([here, there], None, "same problems in the same order: 5 and 5 results of 5 and 5 problems, 4 of them in both"),
+        ([here, here], None, "twice"),
+        ([here], "z", "'z'"),
+        ([], None, "at least one"),
+    ):
         with pytest.raises(InputError, match=message):
             Comparison(trials=trials, baseline=baseline)
 

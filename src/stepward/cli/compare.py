@@ -30,7 +30,7 @@ from stepward.cli.options import (
 from stepward.cli.output import print_json, print_table, remarks
 from stepward.cli.search_job import SearchJob, parts_from
 from stepward.cli.search_options import WithNameOption, WithOption
-from stepward.cli.search_run import SearchRun, cost_rows, run_searches
+from stepward.cli.search_run import SearchRun, cost_rows, graded, remark_unjudged, run_searches
 from stepward.cli.session import session
 from stepward.cli.strategy_list import strategies_from
 from stepward.core import InputError, Sampling, SearchResult, Usage
@@ -55,7 +55,11 @@ def compare(
     data: Annotated[list[Path] | None, typer.Option("--data", metavar="FILE", help="Problems to solve; without it the environment makes its own.")] = None,
     results: Annotated[
         list[str] | None,
-        typer.Option("--results", metavar="NAME=FILE", help="Results that `stepward search --out` wrote for the same problems, in place of a run. Repeatable."),
+        typer.Option(
+            "--results",
+            metavar="NAME=FILE",
+            help="Results that `stepward search --out` wrote for the same problems, in place of a run; ungraded ones are graded. Repeatable.",
+        ),
     ] = None,
     with_parts: WithOption = None,
     with_names: WithNameOption = None,
@@ -65,7 +69,8 @@ def compare(
         str | None, typer.Option("--baseline", metavar="STRATEGY", help="Test each strategy against this one only, in place of all pairs.")
     ] = None,
     unanswered: Annotated[
-        str, typer.Option("--unanswered", help="Problems for which a strategy chooses nothing: skip (unknown, left out and counted) or wrong.")
+        str,
+        typer.Option("--unanswered", help="Problems for which a strategy chooses nothing, or what was cut off: skip (unknown, left out and counted) or wrong."),
     ] = "skip",
     policy_parameters: Annotated[
         float | None, typer.Option("--policy-parameters", min=1, metavar="P", help="Size of a policy that counts no FLOPs: 2 P for each token read or written.")
@@ -123,8 +128,10 @@ def compare(
     with TemporaryDirectory() as spare, session(journal or (Path(spare) if out is None else out) / "journal", quiet=json, load=load) as work:
         opened = job.open(work)
         searches = {str(spec): (spec, opened.strategy(spec)) for spec in specs}  # all of them first, so that what is refused costs nothing
+        made = {name: graded(work, opened.grading, found, title=name, concurrency=concurrency) for name, found in made.items()}
         problems = problems_from(data or [], opened.world, seed=seed, split=split, limit=limit, skip_bad_rows=skip_bad_rows) if specs else []
         runs: list[SearchRun] = []
+        remark_unjudged(opened.world, environment, [*problems[:1], *(found[0].tree.problem for found in made.values())])
         for name, (spec, search) in searches.items():
             if out is not None:
                 files[name] = out / "results" / f"{file_name(name)}.jsonl"

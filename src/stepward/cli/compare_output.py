@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def write(
     keys = [comparison.problems[place] for place in places]
     by_strategy = [results_of(file, keys, [made[name][place].tree.problem.id for place in places]) for name, file in files.items()]
     for place in range(len(keys)):
-        trees = [results[place] for results in by_strategy]
+        graded = (made[name][places[place]].chosen for name in files)  # results of other runs may have been graded since
+        trees = [replace(results[place], chosen=chosen) for results, chosen in zip(by_strategy, graded, strict=True)]
         caption = "In the order of the table: " + ", ".join(files) + "."
         sections.append(SearchTrees(title=f"Trees of problem {trees[0].tree.problem.id[:12]}", results=trees, caption=caption))
     sections.append(Provenance(settings={name: value for name, value in settings.items() if value is not None}))
@@ -110,10 +112,12 @@ def show(comparison: Comparison) -> None:
     rows = [[row.name, _percent(row.accuracy), _amount(row.cost), row.n_unknown, row.words, _share(row.hull_share)] for row in comparison.rows]
     columns = ["strategy", "accuracy % [95 %]", COSTS[comparison.x], "unknown", "standing", "on the hull in"]
     print_table(f"{len(comparison.problems):,} problems", columns, rows)
+    if comparison.nothing_known is not None:
+        print(comparison.nothing_known)
     if comparison.pairs:
-        pairs = [[pair.first, pair.second, _percent(pair.difference), pair.test, pair.p, pair.p_holm] for pair in comparison.pairs]
+        pairs = [[pair.first, pair.second, _points(pair.difference), pair.difference.n, pair.test, pair.p, pair.p_holm] for pair in comparison.pairs]
         title = f"paired differences, p-values corrected for {len(pairs)} (Holm)"
-        print_table(title, ["first", "second", "points [95 %]", "test", "p", "p, corrected"], pairs)
+        print_table(title, ["first", "second", "points [95 %]", "n", "test", "p", "p, corrected"], pairs)
     failures: Sequence[Sequence[Any]] = [[trial.name, what, count] for trial in comparison.trials for what, count in trial.failures.items()]
     if failures:
         print_table("failures", ["strategy", "what", "times"], failures)
@@ -124,6 +128,11 @@ def _percent(estimate: Estimate) -> str:
     if np.isnan(estimate.value):
         return "unknown"
     return f"{100 * estimate.value:.1f}" + ("" if np.isnan(estimate.low) else f" [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]")
+
+
+def _points(difference: Estimate) -> str:
+    """A paired difference; of one problem it has no interval, and says so."""
+    return _percent(difference) if np.isnan(difference.value) or not np.isnan(difference.low) else f"{_percent(difference)} (1 problem: no interval)"
 
 
 def _amount(estimate: Estimate) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from stepward import __version__
+from stepward.cli.interrupt import Verbs, exit_code
 from stepward.cli.output import remarks
 from stepward.core.errors import StepwardError
 
@@ -30,7 +31,9 @@ The whole job on embedded defaults: stepward demo. The same by hand:
 Every verb takes --json. With --out or --journal, everything that was paid for is kept, so a killed run goes on where it was.
 """
 
-app = typer.Typer(name="stepward", help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    name="stepward", cls=Verbs, help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False
+)
 
 
 def _show_version(asked: bool) -> None:
@@ -83,9 +86,8 @@ def main() -> None:
     except StepwardError as error:
         remarks.print(f"stepward: {error}", style="red", markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        remarks.print("stepward: interrupted; the same command goes on from here")
-        sys.exit(130)
+    except KeyboardInterrupt:  # before a verb had begun
+        sys.exit(exit_code())
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

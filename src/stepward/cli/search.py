@@ -29,7 +29,7 @@ from stepward.cli.options import (
 from stepward.cli.output import print_json, print_table, shown
 from stepward.cli.search_job import SearchJob, parts_from, settings_from
 from stepward.cli.search_options import WithNameOption, WithOption
-from stepward.cli.search_run import SearchRun, cost_rows, outcome_of, run_searches, searched
+from stepward.cli.search_run import SearchRun, cost_rows, outcome_of, remark_unjudged, run_searches, searched, summary_rows, why_unjudged
 from stepward.cli.session import Session, journal_for, session, spent
 from stepward.cli.tree_view import LiveTree, live, show_tree
 from stepward.core import Environment, InputError, Problem, Sampling, Search, SearchResult, metered
@@ -40,6 +40,8 @@ from stepward.search.budget import Budget
 from stepward.search.load import STRATEGIES
 from stepward.search.spec import Spec
 from stepward.search.watching import watching
+
+_TOLD = ("solution", "answer", "correct", "no_verdict", "reason", "stopped")
 
 
 @loads_models
@@ -87,6 +89,8 @@ def search(
     Example: stepward search "What is 3 + 4?" --policy http://localhost:8000/v1 --model-name NAME --environment maths --strategy majority
     """
     check_out(out)
+    if problem is not None and _is_file(problem):
+        raise InputError(f"{problem} is a file; PROBLEM is the text of one problem. For the problems of a file: --data {problem}")
     spec = Spec(strategy, settings_from("--set", strategy, settings, n=n, width=width, aggregation=aggregation))
     job = SearchJob(
         policy=policy,
@@ -103,27 +107,33 @@ def search(
         raise InputError("PROBLEM is one problem; --data and --limit are for many, so leave them out")
     if problem is None and answer is not None:
         raise InputError("--answer is of PROBLEM, which was not given")
+    unjudged: str | None = None
     with session(journal_for(out, journal), quiet=json, load=load) as work:
         opened = job.open(work)
         made = opened.strategy(spec)
         if problem is not None:
-            run = _watched(work, made, opened.grading, Problem(problem, answer=answer), budget=job.budget, out=out)
+            asked = Problem(problem, answer=answer)
+            unjudged = why_unjudged(opened.world, environment, asked)
+            try:
+                run = _watched(work, made, opened.grading, asked, budget=job.budget, out=out)
+            except InputError as error:  # such as a vote over answers that only the environment's own problems have
+                raise InputError(unjudged or str(error)) from error
         else:
             problems = problems_from(data or [], opened.world, seed=seed, split=split, limit=limit, skip_bad_rows=skip_bad_rows)
+            remark_unjudged(opened.world, environment, problems[:1])
             run = run_searches(work, made, opened.grading, problems, concurrency=concurrency, out=out)
     told: dict[str, Any] = {"strategy": strategy, "settings": spec.settings, "budget": job.budget.to_record()}
     summary = told | run.summary() | {"out": None if out is None else str(out)} | spent(run.ledger)
     if problem is not None:
-        summary |= _answered(run.results[0])
+        summary |= _answered(run.results[0], unjudged)
     if json:
         print_json(summary)
         return
     if problem is not None:
-        _show_one(run.results[0])
+        _show_one(run.results[0], unjudged)
     else:
         told |= {"settings": _words(spec.settings), "budget": _words(job.budget.to_record())}
-        rows = [[name, value] for name, value in (summary | told).items() if name not in ("usage", "paid", "unscored_reasons") and value not in ("", None)]
-        print_table("searched", ["", "value"], [*rows, *([f"unscored: {why}", count] for why, count in summary["unscored_reasons"].items())])
+        print_table("searched", ["", "value"], summary_rows(summary | told))
     print_table("cost", ["", "behind the results", "paid now", "saved"], cost_rows(run.ledger.usage, run.ledger.paid))
 
 
@@ -143,22 +153,35 @@ def _watched(work: Session, strategy: Search, grading: Environment, problem: Pro
     return SearchRun([result], view.ledger, 0)
 
 
-def _answered(result: SearchResult) -> dict[str, Any]:
+def _answered(result: SearchResult, unjudged: str | None) -> dict[str, Any]:
     outcome = outcome_of(result)
+    no_verdict = None if outcome.scored else unjudged or (None if result.chosen is None else outcome.reason)
+    if no_verdict is not None and "no reference answer" in no_verdict:
+        no_verdict += " (--answer TEXT gives one)"
     return {
         "answer": outcome.answer,
         "correct": outcome.correct,
         "solution": None if result.chosen is None else result.chosen.text,
+        "no_verdict": no_verdict,
         "reason": result.reason,
         "stopped": result.source.get("stopped"),
     }
 
 
-def _show_one(result: SearchResult) -> None:
+def _show_one(result: SearchResult, unjudged: str | None) -> None:
     show_tree(result, Console(highlight=False))
-    told = _answered(result)
-    rows = [[name, shown(told[name])] for name in ("solution", "answer", "correct", "reason", "stopped") if told[name] is not None]
+    told = _answered(result, unjudged)
+    words = {"no_verdict": "no verdict"}
+    rows = [[words.get(name, name), shown(told[name])] for name in _TOLD if told[name] is not None]
     print_table("result", ["", "value"], rows)
+
+
+def _is_file(text: str) -> bool:
+    """Whether the text is the path of an existing file; a long problem is the name of none."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _words(settings: dict[str, Any]) -> str:

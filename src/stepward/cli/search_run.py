@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any
 
 from stepward.cli.output import remarks, shown
 from stepward.cli.session import Session, why_missing
-from stepward.core import Environment, Outcome, Problem, Search, SearchResult, Tree, Usage, metered
+from stepward.core import Environment, InputError, Outcome, Problem, Search, SearchResult, Trajectory, Tree, Usage, metered
 from stepward.core.usage import Ledger
 from stepward.data.streamed import RecordStream
 from stepward.engine.concurrency import Failure, run_all
 from stepward.engine.loop import run_sync
 from stepward.engine.progress import progress
-from stepward.environments.episode import grade
+from stepward.environments.episode import GRADING_FAILED, grade
 from stepward.evaluation.statistics import mean_estimate
 
 _CATEGORIES = {
@@ -56,12 +56,22 @@ class SearchRun:
             "n_problems": len(self.results),
             "n_failed_problems": self.n_failed,
             "n_stopped": sum("stopped" in result.source for result in self.results),
+            "n_graded": len(known),
             "n_unscored": len(outcomes) - len(known),
             "unscored_reasons": why_missing(outcome.reason for outcome in outcomes if not outcome.scored),
             "accuracy": None if accuracy is None else accuracy.value,
             "low": None if accuracy is None else accuracy.low,
             "high": None if accuracy is None else accuracy.high,
         }
+
+
+def summary_rows(summary: Mapping[str, Any]) -> list[list[Any]]:
+    """A summary for people: what the accuracy is of, which interval it has, and the reasons of what is not known."""
+    of = f"{summary['n_graded']:,} graded of {summary['n_problems']:,} problems"
+    words = {"accuracy": f"accuracy ({of})", "low": "accuracy, 95 % low", "high": "accuracy, 95 % high"}
+    left_out = ("usage", "paid", "unscored_reasons", "n_graded")
+    rows = [[words.get(name, name), value] for name, value in summary.items() if name not in left_out and value not in ("", None)]
+    return [*rows, *([f"unscored: {why}", count] for why, count in summary["unscored_reasons"].items())]
 
 
 def outcome_of(result: SearchResult) -> Outcome:
@@ -75,6 +85,44 @@ async def searched(strategy: Search, grading: Environment, problem: Problem) -> 
     """The search's result, its chosen solution graded."""
     result = await strategy.search(problem)
     return result if result.chosen is None else replace(result, chosen=result.chosen.graded(await grade(grading, result.chosen)))
+
+
+def graded(work: Session, grading: Environment, results: Sequence[SearchResult], *, title: str, concurrency: int) -> list[SearchResult]:
+    """The results, with an outcome for those chosen solutions that have none yet."""
+
+    async def one(place: int) -> SearchResult:
+        result = results[place]
+        return result if result.chosen is None else replace(result, chosen=result.chosen.graded(await grade(grading, result.chosen)))
+
+    def failed(place: int, reason: str) -> SearchResult:
+        chosen = results[place].chosen
+        return results[place] if chosen is None else replace(results[place], chosen=chosen.graded(Outcome.unscored(f"{GRADING_FAILED}: {reason}")))
+
+    bare = [place for place, result in enumerate(results) if result.chosen is not None and result.chosen.outcome is None]
+    if not bare:
+        return list(results)
+    done, _, _ = work.each(f"grade {title}", bare, one, failed, concurrency=concurrency)
+    found = dict(zip(bare, done, strict=True))
+    return [found.get(place, result) for place, result in enumerate(results)]
+
+
+def why_unjudged(world: Environment, spec: str, problem: Problem) -> str | None:
+    """Why an environment that judges only the problems that it makes cannot judge this one, with the remedy; None for any other environment or problem."""
+    judge = getattr(world, "judge", None)
+    if judge is None:
+        return None
+    try:
+        judge(Trajectory(problem))
+    except InputError as error:
+        return f"--environment {spec} cannot judge this problem ({error}); --environment maths judges it by its answer"
+    return None
+
+
+def remark_unjudged(world: Environment, spec: str, problems: Sequence[Problem]) -> None:
+    """Say of the first of them that the environment cannot judge why it cannot."""
+    why = next((found for problem in problems if (found := why_unjudged(world, spec, problem)) is not None), None)
+    if why is not None:
+        remarks.print(why, markup=False)
 
 
 def run_searches(

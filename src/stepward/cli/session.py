@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stepward.cli.interrupt import Interrupted
 from stepward.cli.output import remarks
 from stepward.core import Environment, Labeler, Policy, RewardModel, Usage, metered
 from stepward.core.usage import Ledger
@@ -72,14 +73,22 @@ class Session:
 
 @contextmanager
 def session(journal: Path | None, *, quiet: bool = False, load: LoadOptions = DEFAULT_LOAD) -> Iterator[Session]:
-    """A session with the journal at this path (None: without one), closed at the end. `load`: how models with weights are loaded, and where they run."""
+    """A session with the journal at this path (None: without one), closed at the end. `load`: how models with weights are loaded, and where they run.
+
+    Raises: Interrupted, which says where the journal is, in place of a KeyboardInterrupt from inside.
+    """
     if journal is None:
-        yield Session(None, quiet, load)
+        try:
+            yield Session(None, quiet, load)
+        except KeyboardInterrupt as error:
+            raise Interrupted(None) from error
         return
     journal.parent.mkdir(parents=True, exist_ok=True)
     opened = Journal(journal)
     try:
         yield Session(opened, quiet, load)
+    except KeyboardInterrupt as error:
+        raise Interrupted(journal) from error
     finally:
         opened.close()
 

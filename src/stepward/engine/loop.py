@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Coroutine
@@ -13,6 +14,8 @@ from typing import Any, TypeVar
 from stepward.core.errors import StepwardError
 
 Result = TypeVar("Result")
+
+_PATIENCE_S = 5.0  # for tasks that clean up, and for code that holds the loop, when the process ends
 
 
 class BackgroundLoop:
@@ -64,6 +67,18 @@ class BackgroundLoop:
                     del error
             raise
 
+    def close(self) -> None:
+        """Cancel what is still running, let it clean up, and end the thread. A later coroutine starts another."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+            if loop is None or thread is None or self._pid != os.getpid() or not thread.is_alive():
+                return
+        asyncio.run_coroutine_threadsafe(_end_tasks(), loop)
+        thread.join(2 * _PATIENCE_S)
+        if not thread.is_alive():
+            loop.close()
+
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._pid != os.getpid() or self._thread is None or not self._thread.is_alive():
@@ -86,7 +101,21 @@ def _transfer(task: asyncio.Task[Result], outcome: Future[Result]) -> None:
         outcome.set_result(task.result())
 
 
+async def _end_tasks() -> None:
+    """Cancel all other tasks of this loop, wait for them, and stop it."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        done, _ = await asyncio.wait(rest, timeout=_PATIENCE_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # nobody waits for it, so that it is nobody's surprise
+    asyncio.get_running_loop().stop()
+
+
 _background = BackgroundLoop()
+atexit.register(_background.close)  # a thread that still runs native code while the interpreter is taken down aborts the process
 
 
 def run_sync(coroutine: Coroutine[Any, Any, Result]) -> Result:

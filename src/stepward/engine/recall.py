@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from stepward.core.errors import CountMismatch, InputError
 from stepward.core.usage import Usage, charge, metered
 from stepward.engine.entry import Entry
+
+Result = TypeVar("Result")
 
 
 class Keeper(Protocol):
@@ -109,7 +111,7 @@ async def _settle(
                 for position, draft, cost in zip(made, drafts, costs, strict=True)
             ]
             paid = [entry for entry, draft in zip(entries, drafts, strict=True) if draft.keep]
-            stored = await asyncio.shield(journal.put_many(paid)) if paid else []  # who is cancelled now has paid already
+            stored = await _to_the_end(journal.put_many(paid)) if paid else []  # who is cancelled now has paid already
             kept = {entry.key: entry for entry in stored}
             for entry in entries:
                 final = kept.get(entry.key, entry)
@@ -125,6 +127,16 @@ async def _settle(
             if future is not None and not future.done():
                 del pending[keys[position]]
                 future.set_result(verdict)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Its result; a task that is cancelled meanwhile ends after it, so that nobody closes the journal below it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def split_usage(usage: Usage, n_tokens: Sequence[int | None]) -> list[Usage]:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from stepward.core import DEFAULT_SAMPLING, FAILURES, Environment, Outcome, Policy, Problem, Sampling, Trajectory, Until
 from stepward.engine.noise import row_key
 
+GRADING_FAILED = "grading failed"  # how the reason begins where the environment raised
+
 
 async def expand(
     policy: Policy, environment: Environment, prefix: Trajectory, n: int = 1, *, sampling: Sampling = DEFAULT_SAMPLING, draw: int = 0
@@ -53,7 +55,7 @@ async def grade(environment: Environment, trajectory: Trajectory) -> Outcome:
     try:
         return await environment.grade(trajectory)
     except FAILURES as error:
-        return Outcome.unscored(f"grading failed: {error}")
+        return Outcome.unscored(f"{GRADING_FAILED}: {error}")
 
 
 async def solve(policy: Policy, environment: Environment, problem: Problem, n: int = 1, *, sampling: Sampling = DEFAULT_SAMPLING) -> list[Trajectory]:

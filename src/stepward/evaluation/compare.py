@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepward.core import Floats, InputError, SearchResult, Trajectory, Usage
+from stepward.environments.episode import GRADING_FAILED
 from stepward.evaluation.statistics import RESAMPLES, Estimate, difference_estimate, finite_or_none, mcnemar_exact, mean_estimates
 
 Cost = Literal["policy_tokens", "reward_tokens", "tokens", "flops"]
@@ -29,6 +30,7 @@ COSTS: dict[Cost, str] = {
 Unanswered = Literal["skip", "wrong"]
 Standing = Literal["hull", "undominated", "dominated", "unknown"]
 _HULL_RESAMPLES = 1000
+_MOST_REASONS = 3
 _EXACT_FLIPS = 14  # differing problems up to which a permutation test counts all sign flips
 
 
@@ -64,12 +66,13 @@ class Trial:
 
     @classmethod
     def of(cls, name: str, results: Sequence[SearchResult], *, family: str = "", sizes: Sizes = Sizes(), unanswered: Unanswered = "skip") -> Trial:
-        """From results whose chosen solutions are graded. `unanswered`: whether a problem without a choice counts as wrong, or is left out.
+        """From results whose chosen solutions are graded. `unanswered`: whether a problem without an answer counts as wrong, or is left out.
 
-        A choice that could not be graded is left out either way.
+        Without an answer: nothing is chosen, or what is chosen was cut off and has no grade for that.
+        Where the grader failed, the problem is left out either way.
         """
         empty = 0.0 if unanswered == "wrong" else math.nan
-        correct = [empty if result.chosen is None else _outcome(result.chosen) for result in results]
+        correct = [empty if _unanswered(result) else _outcome(result.chosen) for result in results]
         reasons = [_why_unknown(result) for result in results]
         usages = [result.usage for result in results]
         reward = [float(usage.reward_tokens + usage.reward_written) for usage in usages]
@@ -149,7 +152,9 @@ class Comparison:
             raise InputError(f"strategy {twice[0]!r} is there twice; give its runs different names")
         for trial in self.trials:
             if trial.problems != self.trials[0].problems:
-                raise InputError(f"{trial.name!r} and {self.trials[0].name!r} are not of the same problems in the same order")
+                raise InputError(
+                    f"{trial.name!r} and {self.trials[0].name!r} are not of the same problems in the same order: {_overlap(trial, self.trials[0])}"
+                )
         if self.baseline is not None and self.baseline not in names:
             raise InputError(f"the baseline {self.baseline!r} is not among the strategies: {', '.join(names)}")
         if self.x == "flops" and not any(trial.costs["flops"].any() for trial in self.trials):
@@ -168,7 +173,15 @@ class Comparison:
     def mean_costs(self, what: Cost) -> list[Estimate]:
         """Mean cost a problem of each strategy, over all problems."""
         matrix = np.stack([trial.costs[what] for trial in self.trials], axis=1)
-        return mean_estimates(matrix, self.problems, resamples=self.resamples, seed=self.seed)
+        return mean_estimates(matrix, self.problems, resamples=self.resamples, seed=self.seed, proportions=False)
+
+    @cached_property
+    def nothing_known(self) -> str | None:
+        """In a sentence that no outcome is known for any strategy, and the most frequent reasons why; None where one is known."""
+        if any(not np.isnan(trial.correct).all() for trial in self.trials):
+            return None
+        reasons = Counter(reason for trial in self.trials for reason in trial.reasons if reason).most_common(_MOST_REASONS)
+        return f"No outcome is known for any strategy: {'; '.join(f'{reason[:160]} ({count:,} times)' for reason, count in reasons)}."
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -200,7 +213,7 @@ class Comparison:
             Pair(
                 first.name,
                 second.name,
-                difference_estimate(first.correct, second.correct, self.problems, resamples=self.resamples, seed=self.seed),
+                self._difference(first, second),
                 test,
                 p,
                 adjusted,
@@ -208,12 +221,21 @@ class Comparison:
             for (first, second), (test, p), adjusted in zip(couples, tested, corrected, strict=True)
         ]
 
+    def _difference(self, first: Trial, second: Trial) -> Estimate:
+        """Without an interval where fewer than two problems are known on both sides: one that is drawn again and again does not vary."""
+        found = difference_estimate(first.correct, second.correct, self.problems, resamples=self.resamples, seed=self.seed)
+        both = ~(np.isnan(first.correct) | np.isnan(second.correct))
+        if len({key for key, known in zip(self.problems, both, strict=True) if known}) > 1:
+            return found
+        return Estimate(found.value, math.nan, math.nan, found.n, "no interval: fewer than 2 problems are known on both sides")
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; what is not known is null."""
         every = {what: self.mean_costs(what) for what in COSTS}
         return {
             "n_problems": len(self.problems),
             "x": self.x,
+            "nothing_known": self.nothing_known,
             "strategies": [
                 {
                     "name": row.name,
@@ -344,19 +366,41 @@ def _turns_up(x: Floats, y: Floats, a: int, b: int, c: int) -> bool:
     return bool((y[b] - y[a]) * (x[c] - x[a]) <= (y[c] - y[a]) * (x[b] - x[a]))
 
 
-def _outcome(chosen: Trajectory) -> float:
-    return math.nan if chosen.outcome is None or chosen.outcome.value is None else chosen.outcome.value
+def _outcome(chosen: Trajectory | None) -> float:
+    return math.nan if chosen is None or chosen.outcome is None or chosen.outcome.value is None else chosen.outcome.value
+
+
+def _unanswered(result: SearchResult) -> bool:
+    """Nothing is chosen, or what is chosen was cut off before it could be graded; not where grading itself failed."""
+    if result.chosen is None:
+        return True
+    outcome = result.chosen.outcome
+    return result.chosen.truncated and outcome is not None and not outcome.scored and not (outcome.reason or "").startswith(GRADING_FAILED)
 
 
 def _why_unknown(result: SearchResult) -> str | None:
     if result.chosen is None:
-        return result.reason or "nothing was chosen"
-    outcome = result.chosen.outcome
-    return "not graded" if outcome is None else None if outcome.scored else outcome.reason
+        reason: str | None = result.reason or "nothing was chosen"
+    else:
+        outcome = result.chosen.outcome
+        reason = "not graded" if outcome is None else None if outcome.scored else outcome.reason
+    return None if reason is None else _of_any(result, reason)
+
+
+def _of_any(result: SearchResult, reason: str) -> str:
+    """The reason without the problem's id, so that the same one is counted as the same."""
+    return reason.replace(f"problem {result.tree.problem.id!r}", "the problem")
+
+
+def _overlap(trial: Trial, other: Trial) -> str:
+    """How many problems two strategies have and share."""
+    here, there = set(trial.problems), set(other.problems)
+    words = f"{len(trial.problems):,} and {len(other.problems):,} results of {len(here):,} and {len(there):,} problems, {len(here & there):,} of them in both"
+    return words + ("; some problem is there twice" if len(here) < len(trial.problems) or len(there) < len(other.problems) else "")
 
 
 def _failures(results: Sequence[SearchResult], reasons: Sequence[str | None]) -> dict[str, int]:
     found = Counter(f"unscored: {reason[:160]}" for reason in reasons if reason)
-    found.update(f"stopped: {str(result.source['stopped'])[:160]}" for result in results if "stopped" in result.source)
+    found.update(f"stopped: {_of_any(result, str(result.source['stopped']))[:160]}" for result in results if "stopped" in result.source)
     found.update({"failed requests": sum(int(result.source.get("n_failed_requests", 0)) for result in results)})
     return {name: count for name, count in found.most_common() if count}

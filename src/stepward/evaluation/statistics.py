@@ -72,9 +72,15 @@ def mean_estimate(
 
 
 def mean_estimates(
-    matrix: ArrayLike, clusters: Sequence[Hashable] | None = None, *, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95
+    matrix: ArrayLike,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+    proportions: bool = True,
 ) -> list[Estimate]:
-    """`mean_estimate` of every column of `matrix` [n, M], all from the same resamples."""
+    """`mean_estimate` of every column of `matrix` [n, M], all from the same resamples. `proportions`: whether the rule of three holds (not of costs)."""
     values = np.asarray(matrix, dtype=np.float64)
     known = ~np.isnan(values)
     n_columns = values.shape[1]
@@ -90,7 +96,7 @@ def mean_estimates(
         here = known[:, column]
         n_clusters = len(np.unique(labels[here]))
         result = Estimate(estimate.value, estimate.low, estimate.high, int(here.sum()), estimate.method)
-        if result.value in (0.0, 1.0) and bool((values[here, column] == result.value).all()):
+        if proportions and result.value in (0.0, 1.0) and bool((values[here, column] == result.value).all()):
             result = rule_of_three(result, n_clusters)
         results.append(result)
     return results

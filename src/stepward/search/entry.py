@@ -104,6 +104,10 @@ class Entry(Named):
             raise InputError(f"{self.label} has no parameter {unknown[0]!r}; it has: {', '.join(self.names) or 'none'}")
         if not model and any(one.name == "model" and not has_default(one) for one in self.fields):
             raise InputError(f"{self.label} needs a reward model (--model); majority needs none")
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name, value in self._with_n(settings).items():
+            if name not in self.nested:
+                known[name].parse(self.name, value)
         for entry, inner in self._inside(settings):
             entry.check(inner, model=model)
 

@@ -10,6 +10,7 @@ import numpy as np
 from stepward.evaluation.compare import COSTS, Comparison, hull
 from stepward.evaluation.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, PINK, Draw, png, svg
 from stepward.evaluation.report.sections import Cell, Plot, Section, Table, Text
+from stepward.evaluation.statistics import Estimate
 
 _SIZE = (7.6, 4.8)
 _COLOURS = (BLUE, ORANGE, GREEN, PINK, "#7a5cc0", "#b08a00", GREY)
@@ -32,7 +33,7 @@ def comparison_sections(comparison: Comparison) -> list[Section]:
             ],
         ),
         Table(title="Strategies", columns=STRATEGY_COLUMNS, rows=strategy_rows(comparison), caption=f"Compute: {COSTS[comparison.x]}."),
-        Plot(title="Accuracy against compute", svg=plot_strategies(comparison), caption="Bars: 95 % intervals. Dotted: the compute-optimal hull."),
+        _plot_section(comparison),
     ]
     if pairs:
         sections.append(Table(title="Paired differences", columns=PAIR_COLUMNS, rows=pair_rows(comparison)))
@@ -64,7 +65,18 @@ def strategy_rows(comparison: Comparison) -> list[list[Cell]]:
 
 def pair_rows(comparison: Comparison) -> list[list[Cell]]:
     """A row a pair; see PAIR_COLUMNS."""
-    return [[pair.first, pair.second, pair.difference, pair.difference.n, pair.test, pair.p, pair.p_holm] for pair in comparison.pairs]
+    return [[pair.first, pair.second, _difference(pair.difference), pair.difference.n, pair.test, pair.p, pair.p_holm] for pair in comparison.pairs]
+
+
+def _difference(estimate: Estimate) -> Cell:
+    return f"{estimate.value:.3f} (no interval)" if not np.isnan(estimate.value) and np.isnan(estimate.low) else estimate
+
+
+def _plot_section(comparison: Comparison) -> Section:
+    """The plot, or the sentence that there is nothing to be drawn."""
+    if comparison.nothing_known is not None:
+        return Text(title="Accuracy against compute", paragraphs=[comparison.nothing_known])
+    return Plot(title="Accuracy against compute", svg=plot_strategies(comparison), caption="Bars: 95 % intervals. Dotted: the compute-optimal hull.")
 
 
 def failure_rows(comparison: Comparison) -> list[list[Cell]]:
@@ -73,7 +85,10 @@ def failure_rows(comparison: Comparison) -> list[list[Cell]]:
 
 
 def plot_strategies(comparison: Comparison) -> str:
-    """Accuracy against compute as SVG: a point with bars a strategy, a line a family (the same strategy at several sizes), the hull dotted."""
+    """Accuracy against compute as SVG: a point with bars a strategy, a line a family (the same strategy at several sizes), the hull dotted.
+
+    Where no outcome is known, it says so and shows no point.
+    """
     return svg(_drawing(comparison), _SIZE)
 
 
@@ -91,6 +106,11 @@ def _drawing(comparison: Comparison) -> Draw:
             families.setdefault(trial.family, []).append(place)
 
     def draw(axes: Any) -> None:
+        axes.set(xlabel=COSTS[comparison.x], ylabel="correct")
+        if not families:
+            axes.set(xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "no outcome is known", transform=axes.transAxes, ha="center", va="center", color=INK)
+            return
         chain = hull(x, y)
         along = np.unique(np.concatenate([np.geomspace(max(x[a], 1e-9), x[b], 40) for a, b in pairwise(chain)])) if len(chain) > 1 else x[chain]
         axes.plot(along, np.interp(along, x[chain], y[chain]), color=INK, linestyle=":", linewidth=1.4, label="compute-optimal hull", zorder=1)
@@ -117,7 +137,6 @@ def _drawing(comparison: Comparison) -> Draw:
             axes.annotate(_short(rows[place].name), (x[place], y[place]), textcoords="offset points", xytext=(5, -11), fontsize=8, color=INK)
         if (x[~np.isnan(y)] > 0).all() and len(x) > 1:
             axes.set_xscale("log", base=2)
-        axes.set(xlabel=COSTS[comparison.x], ylabel="correct")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}" if comparison.x == "flops" else f"{value:,.0f}")
         axes.xaxis.set_minor_formatter(lambda *_: "")
         axes.legend(frameon=False, fontsize=8, loc="best")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Pool:
     def __init__(self, decoder: Decoder, rendering: Rendering, *, max_rows: int) -> None:
         self._slots, self._rendering, self._max_rows = Slots(decoder, max_rows=max_rows), rendering, max_rows
         self._queue: deque[Row] = deque()
+        self._abandoned = False  # whether a request was cancelled since rows were last looked at
         self._rows: list[Row] = []
         self._written = np.zeros(max_rows, dtype=np.int64)
         self._stop_at = np.zeros(max_rows, dtype=np.int64)
@@ -44,7 +46,8 @@ class Pool:
         return not self._rows and not self._queue
 
     def add(self, request: Request) -> None:
-        """Queue all draws of a request."""
+        """Queue all draws of a request. When its future is cancelled, they are given up before the next pass."""
+        request.future.add_done_callback(self._note_cancelled)
         draws: list[Draw | None] = [None] * request.n
         self._queue.extend(Row(request, index, draws) for index in range(request.n))
 
@@ -56,7 +59,9 @@ class Pool:
         self._queue.clear()
 
     def advance(self) -> None:
-        """Let waiting draws in, then write one token in every row."""
+        """Let waiting draws in, then write one token in every row that somebody waits for."""
+        if self._abandoned:
+            self._drop_abandoned()
         self._admit()
         n_rows = len(self._rows)
         if not n_rows:
@@ -80,6 +85,19 @@ class Pool:
         for at in reversed(ended):
             self._release(at)
         self._slots.settle(self._drawn[: len(self._rows)])
+
+    def _note_cancelled(self, future: Future[list[Draw]]) -> None:
+        """Called in whichever thread ends the future."""
+        if future.cancelled():
+            self._abandoned = True
+
+    def _drop_abandoned(self) -> None:
+        self._abandoned = False  # before the look: who is cancelled during it is found in the next one
+        left = [at for at, row in enumerate(self._rows) if row.request.future.done()]
+        for at in reversed(left):
+            self._release(at)
+        if left:
+            self._slots.settle(self._drawn[: len(self._rows)])
 
     def _admit(self) -> None:
         """Fill free rows from the queue."""

@@ -1,14 +1,20 @@
-"""Worker: the thread that drives a pool. Coroutines hand it jobs; it sleeps when there are none and ends after a while of that."""
+"""Worker: the thread that drives a pool. Coroutines hand it jobs; it sleeps when there are none and ends after a while of that.
+
+No such thread outlives the interpreter: one that is inside torch while that is taken down would abort the process.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
+from weakref import WeakSet
 
 import torch
 
@@ -35,6 +41,7 @@ class Worker:
         self._incoming: deque[Request | Wanted] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._stopped = False
         self.pool: Pool | None = None
 
     async def sample(self, request: Request) -> list[Draw]:
@@ -57,6 +64,12 @@ class Worker:
         if thread is not None:
             thread.join()
 
+    def stop(self) -> None:
+        """Abandon what is running, after the pass that it is in, and end the thread; later requests fail, and so far unanswered ones stay so."""
+        with self._condition:
+            self._stopped = True
+        self.close()
+
     def _submit(self, job: Request | Wanted) -> None:
         with self._condition:
             if self._closed:
@@ -69,6 +82,7 @@ class Worker:
             if self._incoming and self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="stepward-sampler", daemon=True)
                 self._thread.start()
+                _started.add(self)
             self._condition.notify()
 
     def _run(self) -> None:
@@ -82,6 +96,9 @@ class Worker:
     def _next(self) -> list[Request | Wanted] | None:
         """What came in; waits when there is nothing else to do, None to end the thread."""
         with self._condition:
+            if self._stopped:
+                self._thread = None
+                return None
             if self.pool is None or self.pool.idle:
                 self._condition.wait_for(lambda: bool(self._incoming) or self._closed, timeout=self._linger_s)
                 if not self._incoming:
@@ -113,3 +130,15 @@ class Worker:
         if self.pool is not None:
             self.pool.fail(reason)
             self.pool = None
+
+
+_started: WeakSet[Worker] = WeakSet()
+
+
+def _stop_all() -> None:
+    for worker in list(_started):
+        worker.stop()
+
+
+atexit.register(_stop_all)  # behind torch's own, so before them
+os.register_at_fork(after_in_child=_started.clear)  # a child has none of the threads
