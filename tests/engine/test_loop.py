@@ -8,7 +8,7 @@ import pytest
 
 from stepward.core.errors import StepwardError
 from stepward.core.usage import Usage, charge, metered
-from stepward.engine.loop import run_sync
+from stepward.engine.loop import BackgroundLoop, run_sync
 
 
 async def double(number: int) -> int:
@@ -80,3 +80,26 @@ def test_an_interrupt_cancels_the_coroutine_and_goes_on() -> None:
         signal.signal(signal.SIGINT, before)
     assert seen == ["cleaned up"]
     assert run_sync(double(3)) == 6
+
+
+def test_closing_lets_what_is_left_clean_up_and_the_next_coroutine_starts_anew() -> None:
+    seen: list[str] = []
+    own = BackgroundLoop()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("cleaned up")
+
+    async def leave_behind() -> asyncio.Task[None]:
+        left = asyncio.create_task(endless())
+        await asyncio.sleep(0)
+        return left
+
+    left = own.run(leave_behind())
+    own.close()
+    assert (left.cancelled(), seen) == (True, ["cleaned up"])
+    assert own.run(double(2)) == 4
+    own.close()
+    own.close()

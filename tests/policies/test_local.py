@@ -20,7 +20,9 @@ from stepward.policies.sampler.choose import agrees, choose_decoder
 from stepward.policies.sampler.decoder import CachedDecoder
 from stepward.policies.sampler.generic import GenericPass
 from stepward.policies.sampler.lean import LeanPass, is_lean
+from stepward.policies.sampler.pool import Pool
 from stepward.policies.sampler.recompute import RecomputeDecoder
+from stepward.policies.sampler.request import Request
 from stepward.policies.sampler.shared import SharedDecoder
 
 START = Trajectory(Problem("Tom has 3 apples."))
@@ -309,6 +311,34 @@ def test_cancelled_requests_leave_the_pool() -> None:
         return await writer.sample(START, sampling=SHORT)
 
     assert outcomes(asyncio.run(go())) == outcomes(sample(policy(), sampling=SHORT))
+
+
+def test_a_row_that_nobody_waits_for_ends_with_the_pass_that_it_is_in() -> None:
+    """The rows beside it write what they write alone."""
+    writer = policy(model={"context": 4096})
+    ids = writer.rendering.render(START).ids
+
+    def request(draw: int, limit: int) -> Request:
+        sampling = Sampling(max_tokens=limit, max_step_tokens=limit)
+        return Request(prompt=ids, ids=ids, key=START.key, n_steps=0, n_tokens=0, n=2, draw=draw, until=Until.END, sampling=sampling, max_length=4096)
+
+    def write(pool: Pool, kept: Request, left: list[Request]) -> list[tuple[int, ...]]:
+        for asked in (*left[:1], kept, *left[1:]):
+            pool.add(asked)
+        for _ in range(3):
+            pool.advance()
+        assert not any(asked.future.done() for asked in left)
+        assert all(asked.future.cancel() for asked in left)
+        before = pool.n_row_passes
+        while not pool.idle:
+            pool.advance()
+        draws = kept.future.result(timeout=0)
+        assert pool.n_row_passes - before == sum(max(0, len(draw.tokens) - 3) for draw in draws), "no pass served a row of the others"
+        return [draw.tokens for draw in draws]
+
+    with torch.inference_mode():
+        alone = write(writer._make_pool(), request(0, 20), [])
+        assert write(writer._make_pool(), request(0, 20), [request(2, 4000), request(4, 4000)]) == alone
 
 
 def test_a_closed_policy_says_so() -> None:

@@ -29,10 +29,10 @@ class Interrupted(KeyboardInterrupt):
 def exit_code() -> int:
     """The code to exit with after an interrupt that was dealt with.
 
-    An interrupt that passes through `exec` of a text (as while dataclasses are being imported) makes CPython end itself by the signal in place of the code, however
-    it was dealt with, unless another text is executed after it.
+    After an interrupt that passed through `exec` of a text (as while dataclasses are being made), `python -m` ends by the signal in place of the code,
+    however it was dealt with, unless another text is executed after it.
     """
-    exec("")  # noqa: S102
+    exec("")
     return INTERRUPTED
 
 

@@ -87,6 +87,7 @@ def main() -> None:
         remarks.print(f"stepward: {error}", style="red", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:  # before a verb had begun
+        remarks.print("stepward: interrupted")
         sys.exit(exit_code())
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
