@@ -175,7 +175,7 @@ class Workbench:
 
         async def one(index: int) -> None:
             self.purse.count(1)
-            found[index] = await score_or_reason(model, trajectories[index])
+            found[index] = await score_or_reason(model, trajectories[index], counted=True)
 
         def price(index: int) -> Price | None:
             try:
@@ -284,9 +284,10 @@ class Workbench:
         self.failures += [reason for reason in reasons if reason.startswith((SAMPLING_FAILED, OBSERVING_FAILED, _SCORING_FAILED))]
 
 
-async def score_or_reason(model: RewardModel, trajectory: Trajectory) -> StepScores:
-    """The model's scores; unscored with the reason when the request fails."""
+async def score_or_reason(model: RewardModel, trajectory: Trajectory, *, counted: bool = False) -> StepScores:
+    """The model's scores; unscored with the reason when the request fails, or, where they are `counted`, when they are not one a step."""
     try:
-        return one_a_step(await model.score(trajectory), len(trajectory), model.fingerprint)
+        scores = await model.score(trajectory)
+        return one_a_step(scores, len(trajectory), model.fingerprint) if counted else scores
     except FAILURES as error:
         return StepScores.unscored(len(trajectory), f"{_SCORING_FAILED}: {error}", scale=model.scale)
