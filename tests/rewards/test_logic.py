@@ -269,7 +269,7 @@ def test_what_is_too_much_for_the_worker_is_abstained_from_and_the_next_call_is_
     many = "\n".join(f"R(a{index}, a{index + 1})" for index in range(24)) + "\n∀x ∀y ∀z (R(x, y) ∧ R(y, z) → R(x, z))"
     (verdict,) = judged(quick, f"{many}\nTrue or false: R(a0, a24)", "R(a0, a24)")
     assert verdict.state is State.ABSTAIN
-    assert "time limit" in verdict.reason or "unknown" in verdict.reason
+    assert any(why in verdict.reason for why in ("time limit", "unknown", "instances")), verdict.reason  # a fast machine counts the instances in time
     quick._pool.close()
 
 
