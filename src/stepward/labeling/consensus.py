@@ -28,11 +28,6 @@ def independent_error(a: float, b: float) -> float:
     return both_wrong / (both_wrong + both_right) if both_wrong + both_right else math.nan
 
 
-def independent_kept(a: float, b: float) -> float:
-    """Share of steps on which they agree, e1 e2 + (1 - e1)(1 - e2)."""
-    return a * b + (1.0 - a) * (1.0 - b)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Consensus:
     """Labels of `a`, kept where `b` agrees: Monte-Carlo labels filtered by a judge (The Lessons of Developing Process Reward Models in Mathematical

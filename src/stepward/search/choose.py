@@ -80,19 +80,22 @@ def frequency_reward_vote(answers: Sequence[str | None], weights: Sequence[float
 
 
 def pairwise_choice(preferences: Sequence[Sequence[float]]) -> int | None:
-    """The candidate with the largest sum over others j of P(i beats j), both orders averaged: [p_ij + 1 - p_ji] / 2; NaN pairs are left out.
+    """The candidate with the largest `mean_preferences`; None where nothing is known of any. A single candidate needs no comparison."""
+    return 0 if len(preferences) == 1 else argmax(mean_preferences(preferences))
 
-    A total order where the preferences are transitive (round robin of BPP-Search, 2024). A candidate of whom nothing is known cannot win.
+
+def mean_preferences(preferences: Sequence[Sequence[float]]) -> list[float]:
+    """For each candidate i the mean over others j of P(i beats j), both orders averaged: [p_ij + 1 - p_ji] / 2; NaN pairs are left out, NaN where all are.
+
+    A total order where the preferences are transitive (round robin of BPP-Search, 2024).
+
+    Raises: CountMismatch for a matrix that is not square.
     """
     n = len(preferences)
     if any(len(row) != n for row in preferences):
         raise CountMismatch(f"preferences must be a square matrix, got rows of {[len(row) for row in preferences]}")
-    totals = []
-    for i in range(n):
-        seen = [_duel(preferences, i, j) for j in range(n) if j != i]
-        known = [chance for chance in seen if not math.isnan(chance)]
-        totals.append(sum(known) / len(known) if known else math.nan)
-    return argmax(totals) if n > 1 else (0 if n else None)
+    duels = [[chance for j in range(n) if j != i and not math.isnan(chance := _duel(preferences, i, j))] for i in range(n)]
+    return [sum(known) / len(known) if known else math.nan for known in duels]
 
 
 def node_weighted_vote(answers: Sequence[str | None], paths: Sequence[Sequence[int]], rewards: Sequence[float]) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stepward.core import Aggregation, InputError, Node, Policy
 from stepward.search.beam import StepBeam
-from stepward.search.choose import argmax
+from stepward.search.choose import argmax, mean_preferences
 from stepward.search.preference import Preference, price_of_pairs, round_robin
 from stepward.search.purse import check_price
 from stepward.search.select import near_max
@@ -59,9 +59,9 @@ class PairwiseBeam(StepBeam):
         await super().grow(bench)
         finalists = [node for node in bench.tree.ends if node.dropped is None]
         preferences = await round_robin(bench, self.comparer, [node.trajectory for node in finalists])
-        for node, row in zip(finalists, preferences, strict=True):
-            known = [chance for chance in row if not math.isnan(chance)]
-            node.visits, node.value_sum = len(known), sum(known)
+        for node, row, mean in zip(finalists, preferences, mean_preferences(preferences), strict=True):
+            node.visits = sum(not math.isnan(chance) for chance in row)
+            node.value_sum = mean * node.visits if node.visits else 0.0
 
     def select(self, bench: Workbench, candidates: list[Node]) -> list[Node]:
         if not self.delta:
