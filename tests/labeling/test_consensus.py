@@ -13,7 +13,7 @@ from tests.labeling.judged import SOLVER, WORLD, label, label_all, solution, sol
 
 from stepward.core import InputError, RewardModel, StepLabels, Trajectory, metered
 from stepward.labeling import MonteCarlo, OracleLabels
-from stepward.labeling.consensus import Consensus, FallBack, Level, agreed, as_prefix, independent_error, independent_kept
+from stepward.labeling.consensus import Consensus, FallBack, Level, agreed, as_prefix, independent_error
 from stepward.labeling.judges import JudgedMonteCarlo, JudgeLabels
 from stepward.labeling.precision import Precision, consensus_precision, kept_shares, precision
 from stepward.policies.scripted import ErrorRates, ScriptedSolver
@@ -106,7 +106,7 @@ def test_the_error_of_agreed_labels_is_the_formulas_when_errors_are_independent(
     """e1 e2 / (e1 e2 + (1 - e1)(1 - e2)), .059 for two judges with 20 % errors, of whose labels .68 are kept."""
     cases = solved(200)
     found = asyncio.run(consensus_precision(cases, truths(cases, "local"), judged(one, seed=1), judged(other, seed=2), level="step"))["consensus"]
-    for count, expected in ((found.steps, 1 - independent_error(one, other)), (found.kept, independent_kept(one, other))):
+    for count, expected in ((found.steps, 1 - independent_error(one, other)), (found.kept, one * other + (1 - one) * (1 - other))):
         assert abs(count.value - expected) < 3 * math.sqrt(expected * (1 - expected) / count.rollouts), (count, expected)
 
 
