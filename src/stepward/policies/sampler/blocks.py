@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepward.policies.sampler.cache import LayerStates
+from stepward.policies.sampler.cache import LayerStates, untouched_zeros
 
 _POSITIONS = 16  # of a block
 _FIRST_BLOCKS = 64
@@ -22,12 +22,13 @@ _FIRST_BLOCKS = 64
 class Blocks:
     """`begin(written)` says where the next pass writes; then, layer by layer, `write`, `scores` and `mix`.
 
-    States: [keys or values, layers, blocks, shared heads, positions, head size]; block b belongs to row `_row[b]`, whose block number `_number[b]` it is.
+    Keys and values: [blocks, shared heads, positions, head size] a layer; block b belongs to row `_row[b]`, whose block number `_number[b]` it is.
     """
 
     def __init__(self, *, layers: int, heads: int, size: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._states = torch.zeros(2, layers, 0, heads, _POSITIONS, size, dtype=dtype, device=device)
-        self._device = device
+        self._keys = [torch.zeros(0, heads, _POSITIONS, size, dtype=dtype, device=device) for _ in range(layers)]
+        self._values = [torch.zeros_like(keys) for keys in self._keys]
+        self._n_heads, self._device = heads, device
         self._row = np.zeros(0, dtype=np.int64)
         self._number = np.zeros(0, dtype=np.int64)
         self._of_row: dict[int, list[int]] = {}
@@ -47,7 +48,7 @@ class Blocks:
             if len(owned.setdefault(row, [])) <= number[row]:
                 owned[row].append(self._take(row, len(owned[row])))
         current = np.array([owned[row][at] for row, at in enumerate(number.tolist())], dtype=np.int64)
-        n, n_heads = self._n, self._states.shape[3]
+        n, n_heads = self._n, self._n_heads
         self._width = int(number.max()) + 1
         self._rows = torch.from_numpy(self._row[:n].copy()).to(self._device)
         self._numbers = torch.from_numpy(self._number[:n].copy()).to(self._device)
@@ -60,13 +61,13 @@ class Blocks:
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """One position a row: [B, shared heads, 1, size] each."""
         size = keys.shape[3]
-        for states, new in ((self._states[0, layer], keys), (self._states[1, layer], values)):
+        for states, new in ((self._keys[layer], keys), (self._values[layer], values)):
             states.view(-1, size).index_copy_(0, self._places, new.reshape(-1, size))
 
     def scores(self, layer: int, queries: Tensor) -> Tensor:
         """Products of queries [B, shared heads, G, size] with the row's keys, [B, shared heads, G, positions]; -inf where nothing is written."""
         n_rows, n_heads, grouped, _ = queries.shape
-        products = queries[self._rows] @ self._states[0, layer, : self._n].transpose(2, 3)
+        products = queries[self._rows] @ self._keys[layer][: self._n].transpose(2, 3)
         table = products.new_empty(n_rows * self._width, n_heads, grouped, _POSITIONS).index_copy_(0, self._at, products)
         by_row = table.view(n_rows, self._width, n_heads, grouped, _POSITIONS).permute(0, 2, 3, 1, 4)
         return by_row.reshape(n_rows, n_heads, grouped, -1).masked_fill_(self._unwritten, -torch.inf)
@@ -80,7 +81,7 @@ class Blocks:
             else chances.reshape(n_rows, n_heads, grouped, self._width, _POSITIONS)
         )
         of_blocks = by_block.permute(0, 3, 1, 2, 4)[self._rows, self._numbers]
-        mixed = of_blocks @ self._states[1, layer, : self._n]
+        mixed = of_blocks @ self._values[layer][: self._n]
         if self._width == 1:
             return torch.empty_like(mixed).index_copy_(0, self._at, mixed)
         table = mixed.new_zeros(n_rows * self._width, n_heads, grouped, mixed.shape[3]).index_copy_(0, self._at, mixed)
@@ -91,8 +92,12 @@ class Blocks:
         first, last = start // _POSITIONS, -(-end // _POSITIONS)
         blocks = self._of_row.get(row, [])[first:last]
         skipped = first * _POSITIONS
-        states = self._states[:, :, blocks].transpose(2, 3).flatten(3, 4)[:, :, :, start - skipped : end - skipped].contiguous()
-        return list(zip(states[0], states[1], strict=True))
+        index = torch.tensor(blocks, dtype=torch.long, device=self._device)
+        keys, values = (
+            [of_layer.index_select(0, index).transpose(0, 1).flatten(1, 2)[:, start - skipped : end - skipped].contiguous() for of_layer in states]
+            for states in (self._keys, self._values)
+        )
+        return list(zip(keys, values, strict=True))
 
     def rename(self, source: int, target: int) -> None:
         """What row `source` holds is row `target`'s from now on."""
@@ -111,8 +116,7 @@ class Blocks:
             old += blocks
             self._of_row[target] = [self._take(target, number) for number in range(len(blocks))]
             new += self._of_row[target]
-        if new:
-            self._states[:, :, new] = self._states[:, :, old]
+        self._copy(old, new)
 
     def free(self, row: int) -> None:
         """The row holds nothing any more."""
@@ -128,10 +132,20 @@ class Blocks:
 
     def _grow(self, capacity: int) -> None:
         more = capacity - len(self._row)
-        kinds, layers, _, *rest = self._states.shape
-        self._states = torch.cat([self._states, self._states.new_zeros(kinds, layers, more, *rest)], dim=2)  # zeros: what is masked must not be NaN
+        for states in (self._keys, self._values):
+            for layer, old in enumerate(states):  # one by one, so that little is held twice
+                states[layer] = untouched_zeros((capacity, *old.shape[1:]), like=old)  # zeros: what is masked must not be NaN
+                states[layer][: self._n] = old[: self._n]
         self._row = np.concatenate([self._row, np.zeros(more, dtype=np.int64)])
         self._number = np.concatenate([self._number, np.zeros(more, dtype=np.int64)])
+
+    def _copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy blocks over other ones."""
+        if not sources:
+            return
+        old, new = (torch.tensor(blocks, device=self._device) for blocks in (sources, targets))
+        for states in (*self._keys, *self._values):
+            states.index_copy_(0, new, states.index_select(0, old))
 
     def _close_gaps(self) -> None:
         """Move the last blocks into the places of freed ones."""
@@ -141,11 +155,10 @@ class Blocks:
         n = self._n - len(freed)
         holes = sorted(block for block in freed if block < n)
         moved = [block for block in range(n, self._n) if block not in freed]
-        if holes:
-            self._states[:, :, holes] = self._states[:, :, moved]
-            for hole, block in zip(holes, moved, strict=True):
-                row, number = int(self._row[block]), int(self._number[block])
-                self._row[hole], self._number[hole] = row, number
-                self._of_row[row][number] = hole
+        self._copy(moved, holes)
+        for hole, block in zip(holes, moved, strict=True):
+            row, number = int(self._row[block]), int(self._number[block])
+            self._row[hole], self._number[hole] = row, number
+            self._of_row[row][number] = hole
         self._n = n
         self._freed.clear()

@@ -6,9 +6,11 @@ holds is the caller's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
@@ -16,6 +18,14 @@ from transformers.cache_utils import Cache
 LayerStates = list[tuple[Tensor, Tensor]]  # keys and values of one sequence, each [heads, T, head size], layer by layer
 _GRAIN = 64  # lengths grow in these units at least
 _ROW_GRAIN = 16  # and numbers of rows in these
+
+
+def untouched_zeros(shape: Sequence[int], *, like: Tensor) -> Tensor:
+    """Zeros of `like`'s type and device; a processor's memory is taken page by page, when something is written there."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    raw = np.zeros(math.prod(shape) * like.element_size(), dtype=np.uint8)  # asks the system for zeroed pages, where torch would write them
+    return torch.from_numpy(raw).view(like.dtype).view(*shape)
 
 
 class RowCache(Cache):  # type: ignore[misc]
@@ -44,7 +54,7 @@ class RowCache(Cache):  # type: ignore[misc]
         self._capacity = (rows, columns)
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
-                new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
+                new = untouched_zeros((rows, old.shape[1], columns, old.shape[3]), like=old)
                 new[: old.shape[0], :, : old.shape[2]] = old
                 tensors[layer] = new
 
@@ -57,8 +67,8 @@ class RowCache(Cache):  # type: ignore[misc]
         """Write new states [B, heads, T, head size]; return views of all that is visible."""
         while len(self.keys) <= layer_idx:
             rows, columns = self._capacity
-            self.keys.append(key_states.new_zeros(rows, key_states.shape[1], columns, key_states.shape[3]))
-            self.values.append(value_states.new_zeros(rows, value_states.shape[1], columns, value_states.shape[3]))
+            self.keys.append(untouched_zeros((rows, key_states.shape[1], columns, key_states.shape[3]), like=key_states))
+            self.values.append(untouched_zeros((rows, value_states.shape[1], columns, value_states.shape[3]), like=value_states))
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         n_rows, n_new = key_states.shape[0], key_states.shape[2]
         if self._start is not None:
@@ -100,9 +110,8 @@ class RowCache(Cache):  # type: ignore[misc]
         first, n = rows[0], len(rows)
         run = slice(first, first + n) if list(rows) == list(range(first, first + n)) else torch.tensor(rows)
         while len(self.keys) < len(states):
-            like_keys, like_values = states[len(self.keys)]
-            self.keys.append(like_keys.new_zeros(self._capacity[0], like_keys.shape[0], self._capacity[1], like_keys.shape[2]))
-            self.values.append(like_values.new_zeros(self._capacity[0], like_values.shape[0], self._capacity[1], like_values.shape[2]))
+            for tensors, like in zip((self.keys, self.values), states[len(self.keys)], strict=True):
+                tensors.append(untouched_zeros((self._capacity[0], like.shape[0], self._capacity[1], like.shape[2]), like=like))
         for layer, (keys, values) in enumerate(states):
             self.keys[layer][run, :, start : start + length] = keys[None, :, :length]
             self.values[layer][run, :, start : start + length] = values[None, :, :length]
