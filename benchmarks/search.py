@@ -8,7 +8,8 @@ time (about a minute) and kept. Every side says what share of the problems it so
 *Prefilled* tokens are those that a model reads without having written them just then; *computed* ones went through it, as prefill or as a row of a pass that
 writes (draws that are equal so far share a row). *Distinct* tokens of the trees: every prefix once. *Waiting*: the share of the wall time in which neither
 model's thread works, that is, in which both wait for the event loop (search, tokenisation, batching); *loop*: processor seconds of the event loop's thread as a
-share of the wall time, whether or not they overlapped with the models' work. Loading and a warm-up on another problem are not timed, for any side.
+share of the wall time, whether or not they overlapped with the models' work. Loading and a warm-up on another problem are not timed, for any side, and what
+they leave behind is kept from the garbage collector, whose look through it takes as long as a tenth of a run, at moments of its own choosing.
 
     python benchmarks/search.py --json
     python benchmarks/search.py --problems 8 --only beam
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import platform
@@ -116,6 +118,7 @@ def ours(kind: str, problems: Sequence[Problem], folder: Path, limits: Limits) -
     async def run() -> list[SearchResult]:
         return list(await asyncio.gather(*map(search.search, problems)))
 
+    gc.freeze()
     with metered() as ledger:
         start, cpu, loop_cpu = time.perf_counter(), time.process_time(), time.thread_time()
         results = asyncio.run(run())
@@ -208,6 +211,7 @@ def peer(problems: Sequence[Problem], folder: Path, limits: Limits, solve: Calla
     writer([f"{other}\n"], one_step=True)
     judge([(other, "12 + 3 = 15.")])
     writer.n_written = writer.n_prefilled = judge.n_read = 0
+    gc.freeze()
     start, cpu = time.perf_counter(), time.process_time()
     solutions = solve(prompts, writer, judge)
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu

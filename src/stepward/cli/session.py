@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,10 +39,12 @@ class Session:
     def policy(self, spec: str, model_name: str | None = None) -> Policy:
         options = {"device": self.load.device} if has_weights(spec) else {}  # the others have no weights here
         policy = load_policy(spec, model_name=model_name, **options)
+        gc.freeze()  # the libraries and weights of a model are no garbage; every full look through them would stop all threads for a quarter of a second
         return policy if self.journal is None else JournaledPolicy(policy, self.journal)
 
     def model(self, spec: str) -> RewardModel:
         model = load_reward_model(spec, self.load)
+        gc.freeze()
         return model if self.journal is None else JournaledRewardModel(model, self.journal)
 
     def environment(self, spec: str) -> Environment:

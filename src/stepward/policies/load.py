@@ -11,7 +11,7 @@ TINY = {  # the shipped models and the recipes that make them
     "tiny": (Path(__file__).with_name("tiny"), "recipes/train_tiny_policy.py"),
     "tiny:deduction": (Path(__file__).with_name("tiny_deduction"), "recipes/train_tiny_reasoner.py"),
 }
-_TINY_ROWS = 512  # the model is small: many rows at once cost little memory and make larger matrix products
+_TINY_ROWS = 1024  # the model is small: many rows at once cost little memory and make larger matrix products
 _FORMS = "tiny, tiny:deduction, scripted:grade-school, scripted:deduction, hf:FOLDER_OR_ID, http://HOST:PORT/v1 or https://HOST/v1 (with a model name)"
 
 

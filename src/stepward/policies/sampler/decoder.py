@@ -16,6 +16,8 @@ from stepward.policies.sampler.prefixes import Piece, Pieces, PrefixStore, Segme
 Ids = tuple[int, ...]
 Group = tuple[int, ...]
 
+_CPU_PREFILL = 512  # tokens of a batch that keep a processor busy; in larger ones there is more padding, and less of them stays in its cache
+
 
 class Decoder(Protocol):
     """Slots 0, 1, ... each hold one sequence of token ids."""
@@ -50,7 +52,7 @@ class CachedDecoder:
         self._device = device
         self._rows = RowCache()
         self._store = PrefixStore(prefix_bytes)
-        self._prefill_tokens = prefill_tokens
+        self._prefill_tokens = min(prefill_tokens, _CPU_PREFILL) if device.type == "cpu" else prefill_tokens
 
     def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> list[int]:
         wanted: dict[tuple[Group, Ids], list[int]] = {}
