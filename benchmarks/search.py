@@ -52,7 +52,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=_ROOT / "runs" / "benchmarks" / "search_model", help="folder of the reward model; trained where absent")
     parser.add_argument("--rows", type=int, default=128, help="rows of a batch where its_hub's problems are merged")
     parser.add_argument("--repeats", type=int, default=1, help="measure our side so often and report the median")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of each of our two models; the peers have torch's default")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=max(1, torch.get_num_threads() // 2),
+        help="threads of each of our two models (half of torch's, as they compute at once; the peers' compute in turn and have all)",
+    )
     parser.add_argument("--skip-peers", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

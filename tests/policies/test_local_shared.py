@@ -20,11 +20,12 @@ from stepward.policies.sampler.request import Request
 SHORT = Sampling(max_step_tokens=12, max_tokens=40)
 
 
-def test_blocks_attend_to_exactly_what_each_row_wrote() -> None:
+@pytest.mark.parametrize("first_blocks", [None, 1])
+def test_blocks_attend_to_exactly_what_each_row_wrote(first_blocks: int | None) -> None:
     """Random rows that write, fork, change their places and end, against attention over plain lists of keys and values."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     heads, grouped, size, layers = 2, 3, 4, 2
-    blocks = Blocks(layers=layers, heads=heads, size=size, dtype=torch.float32, device=torch.device("cpu"))
+    blocks = Blocks(layers=layers, heads=heads, size=size, dtype=torch.float32, device=torch.device("cpu"), first_blocks=first_blocks)
     rows: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(3)]  # of every row: keys and values [layers, heads, size] of its positions
     for _ in range(150):
         n_rows = len(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,10 +33,10 @@ def check_reasons(values: Floats, reasons: Sequence[str | None], noun: str) -> t
     checked = tuple(reasons) if reasons else (None,) * len(values)
     if len(checked) != len(values):
         raise CountMismatch(f"{noun}: {len(values)} values but {len(checked)} reasons")
-    for index, (value, reason) in enumerate(zip(values, checked, strict=True)):
-        if np.isnan(value) != bool(reason):
+    for index, (value, reason) in enumerate(zip(values.tolist(), checked, strict=True)):
+        if math.isnan(value) != bool(reason):
             raise InputError(f"{noun}: step {index} is {value!r} with reason {reason!r}; exactly the unscored (NaN) values carry a reason")
-        if np.isinf(value):
+        if math.isinf(value):
             raise InputError(f"{noun}: step {index} is infinite; use a finite value, or NaN with a reason")
     return checked
 

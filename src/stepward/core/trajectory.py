@@ -58,7 +58,7 @@ class Trajectory:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """Content hash of every prefix, S+1 of them: keys[k] names the problem and the first k steps."""
-        return tuple(accumulate((step.key for step in self.steps), lambda key, step: content_hash(key, step), initial=self.problem.key))
+        return tuple(accumulate((step.key for step in self.steps), content_hash, initial=self.problem.key))
 
     @property
     def key(self) -> str:
@@ -88,14 +88,14 @@ class Trajectory:
         """prefix(1) to prefix(S)."""
         return (self.prefix(k) for k in range(1, len(self.steps) + 1))
 
-    def extend(self, step: Step | str, *, finished: bool = False, truncated: bool = False) -> Trajectory:
-        """This trajectory with one more step."""
+    def extend(self, *steps: Step | str, finished: bool = False, truncated: bool = False) -> Trajectory:
+        """This trajectory with more steps."""
         if self.ended:
             raise InputError("cannot extend a trajectory that has ended; use prefix(k) to go back to an open one")
-        added = step if isinstance(step, Step) else Step(step)
-        longer = Trajectory(self.problem, (*self.steps, added), finished=finished, truncated=truncated)
+        added = [step if isinstance(step, Step) else Step(step) for step in steps]
+        longer = Trajectory(self.problem, (*self.steps, *added), finished=finished, truncated=truncated)
         if "keys" in self.__dict__:  # chain the hash instead of computing it anew
-            longer.__dict__["keys"] = (*self.keys, content_hash(self.key, added.key))
+            longer.__dict__["keys"] = (*self.keys[:-1], *accumulate((step.key for step in added), content_hash, initial=self.key))
         return longer
 
     def graded(self, outcome: Outcome) -> Trajectory:

@@ -284,16 +284,11 @@ class LocalPolicy:
             )
 
     def _trajectory(self, prefix: Trajectory, draw: Draw) -> Trajectory:
-        grown = Trajectory(prefix.problem, prefix.steps)
-        grown.__dict__["keys"] = prefix.keys
-        if not draw.steps:
-            return Trajectory(prefix.problem, prefix.steps, finished=draw.finished, truncated=draw.truncated)
-        for index, written in enumerate(draw.steps):
-            last = index == len(draw.steps) - 1
-            step = Step(written.text, written.separator, n_tokens=written.n_tokens, logprob=written.logprob)
-            grown = grown.extend(step, finished=last and draw.finished, truncated=last and draw.truncated)
+        steps = [Step(written.text, written.separator, n_tokens=written.n_tokens, logprob=written.logprob) for written in draw.steps]
+        grown = prefix.extend(*steps, finished=draw.finished, truncated=draw.truncated)
+        for key, step, written in zip(grown.keys[len(prefix) + 1 :], steps, draw.steps, strict=True):
             if written.ids is not None and step.written:
-                self.rendering.remember(grown.key, written.ids)
+                self.rendering.remember(key, written.ids)
         return grown
 
     def _request(

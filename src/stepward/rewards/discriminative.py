@@ -133,7 +133,7 @@ class DiscriminativeModel:
         n_steps = len(trajectory)
         outputs = np.full((n_steps, self.head.n_outputs), np.nan)
         for encoded, reading in zip(sequences, readings, strict=False):
-            at = _positions(encoded)
+            at = encoded.positions
             if len(reading.values) != len(at):
                 raise CountMismatch(f"the model returned {len(reading.values)} scores for {len(at)} positions")
             outputs[encoded.kept] = reading.values[np.searchsorted(at, encoded.read[encoded.kept])]
@@ -155,14 +155,9 @@ class DiscriminativeModel:
         return f"does not fit the context of {self.encoder.max_tokens} tokens"
 
     def _run(self, batch: Sequence[list[Encoded]]) -> list[tuple[Reading, ...] | Exception]:
-        queries = [Query(encoded.ids, _positions(encoded)) for request in batch for encoded in request]
+        queries = [Query(encoded.ids, encoded.positions) for request in batch for encoded in request]
         readings = iter(self.reader(queries))
         return [tuple(next(readings) for _ in request) for request in batch]
-
-
-def _positions(encoded: Encoded) -> NDArray[np.int64]:
-    """Where a sequence is read, each position once (two steps can be read at one token)."""
-    return np.unique(encoded.read[encoded.kept])
 
 
 def _distinct(sequences: Sequence[Encoded]) -> int:

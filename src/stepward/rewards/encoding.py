@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ class Encoded:
     @property
     def n_kept(self) -> int:
         return int(self.kept.sum())
+
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """Where the sequence is read, increasing, each position once (two steps can be read at one token)."""
+        return np.unique(self.read[self.kept])
 
 
 @dataclass

@@ -17,6 +17,7 @@ from stepward.policies.sampler.cache import LayerStates, untouched_zeros
 
 _POSITIONS = 16  # of a block
 _FIRST_BLOCKS = 64
+_FIRST_BYTES = 1 << 29  # of a processor's address space; memory is taken only as it is written
 
 
 class Blocks:
@@ -25,10 +26,13 @@ class Blocks:
     Keys and values: [blocks, shared heads, positions, head size] a layer; block b belongs to row `_row[b]`, whose block number `_number[b]` it is.
     """
 
-    def __init__(self, *, layers: int, heads: int, size: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, *, layers: int, heads: int, size: int, dtype: torch.dtype, device: torch.device, first_blocks: int | None = None) -> None:
         self._keys = [torch.zeros(0, heads, _POSITIONS, size, dtype=dtype, device=device) for _ in range(layers)]
         self._values = [torch.zeros_like(keys) for keys in self._keys]
         self._n_heads, self._device = heads, device
+        of_a_block = 2 * layers * heads * _POSITIONS * size * dtype.itemsize
+        lazily = max(_FIRST_BLOCKS, _FIRST_BYTES // of_a_block) if device.type == "cpu" else _FIRST_BLOCKS
+        self._first_blocks = lazily if first_blocks is None else first_blocks  # how many there is room for before the tensors grow
         self._row = np.zeros(0, dtype=np.int64)
         self._number = np.zeros(0, dtype=np.int64)
         self._of_row: dict[int, list[int]] = {}
@@ -124,7 +128,7 @@ class Blocks:
 
     def _take(self, row: int, number: int) -> int:
         if self._n == len(self._row):
-            self._grow(max(_FIRST_BLOCKS, 2 * self._n))
+            self._grow(max(self._first_blocks, 2 * self._n))
         block = self._n
         self._row[block], self._number[block] = row, number
         self._n += 1
