@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepward.core import InputError, Outcome, Problem, SearchResult, Trajectory, Tree, Usage
-from stepward.evaluation.compare import Comparison, Sizes, Trial, dominating, holm, hull, paired_test, sign_flip_test
+from stepward.evaluation.compare import Comparison, Sizes, Trial
+from stepward.evaluation.frontier import dominating, hull
+from stepward.evaluation.paired import holm, paired_test, sign_flip_test
 from stepward.evaluation.report import comparison_sections, plot_strategies, plot_strategies_png, render_report
 from stepward.evaluation.statistics import mcnemar_exact
 

@@ -1,6 +1,6 @@
 """Comparison of searches on the same problems: accuracy against compute, paired tests, and which strategies are worth their compute.
 
-Estimates and intervals come from statistics.py; how a comparison is drawn is in report/strategies.py.
+Estimates and intervals come from statistics.py, tests from paired.py, the hull from frontier.py; how a comparison is drawn is in report/strategies.py.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stepward.core import Floats, InputError, SearchResult, Trajectory, Usage
 from stepward.environments.episode import GRADING_FAILED
-from stepward.evaluation.statistics import RESAMPLES, Estimate, difference_estimate, finite_or_none, mcnemar_exact, mean_estimates
+from stepward.evaluation.frontier import at_hull, dominating
+from stepward.evaluation.paired import holm, paired_test
+from stepward.evaluation.statistics import RESAMPLES, Estimate, difference_estimate, finite_or_none, mean_estimates
 
 Cost = Literal["policy_tokens", "reward_tokens", "tokens", "flops"]
 COSTS: dict[Cost, str] = {
@@ -31,7 +32,6 @@ Unanswered = Literal["skip", "wrong"]
 Standing = Literal["hull", "undominated", "dominated", "unknown"]
 _HULL_RESAMPLES = 1000
 _MOST_REASONS = 3
-_EXACT_FLIPS = 14  # differing problems up to which a permutation test counts all sign flips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,91 +279,6 @@ class Comparison:
         for one_x, one_y in zip(x, y, strict=True):
             counts[at_hull(one_x, one_y)] += 1.0
         return counts / _HULL_RESAMPLES
-
-
-def paired_test(first: Floats, second: Floats, clusters: Sequence[str], *, seed: int = 0) -> tuple[str, float]:
-    """Name and two-sided p-value of the test of "both are right equally often", on the items where both are known.
-
-    McNemar's exact test where outcomes are right or wrong and every item is a problem of its own; else a permutation test that flips the signs of the
-    clusters' differences, all ways of it or 10,000 drawn ones. NaN where no item is known on both sides.
-    """
-    both = ~(np.isnan(first) | np.isnan(second))
-    a, b, keys = first[both], second[both], [key for key, known in zip(clusters, both, strict=True) if known]
-    if not len(a):
-        return "no problem is known on both sides", math.nan
-    if len(set(keys)) == len(keys) and np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all():
-        return "McNemar, exact", mcnemar_exact(a == 1.0, b == 1.0)
-    return sign_flip_test(a - b, keys, seed=seed)
-
-
-def sign_flip_test(differences: Floats, clusters: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[str, float]:
-    """P(|sum of randomly signed cluster differences| >= the observed one): exact for few clusters, else (1 + hits) / (1 + resamples)."""
-    totals: dict[str, float] = {}
-    for key, difference in zip(clusters, differences, strict=True):
-        totals[key] = totals.get(key, 0.0) + float(difference)
-    sums = np.array([total for total in totals.values() if total != 0.0])
-    if not len(sums):
-        return "permutation, exact", 1.0
-    observed = abs(float(sums.sum())) - 1e-12 * float(np.abs(sums).sum())  # equal sums may differ by rounding
-    if len(sums) <= _EXACT_FLIPS:
-        flips = np.array(list(product((-1.0, 1.0), repeat=len(sums))))
-        return "permutation, exact", float((np.abs(flips @ sums) >= observed).mean())
-    flips = np.random.default_rng(seed).choice((-1.0, 1.0), size=(resamples, len(sums)))
-    return f"permutation, B={resamples}", (1.0 + float((np.abs(flips @ sums) >= observed).sum())) / (1.0 + resamples)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that hold the chance of any false claim among them: p_(i) (m - i + 1), made monotone, at most 1; unknown ones stay so and do not count.
-
-    Reference: Holm, A simple sequentially rejective multiple test procedure, 1979.
-    """
-    order = sorted((place for place, p in enumerate(p_values) if not math.isnan(p)), key=lambda place: p_values[place])
-    adjusted, highest = [math.nan] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p_values[place]))
-        adjusted[place] = highest
-    return adjusted
-
-
-def dominating(x: Floats, y: Floats, place: int) -> int | None:
-    """The cheapest point that costs no more and is no less right than the point at `place`, better in one of the two; None if there is none."""
-    if math.isnan(y[place]):
-        return None
-    better = [
-        other
-        for other in range(len(x))
-        if not math.isnan(y[other]) and x[other] <= x[place] and y[other] >= y[place] and (x[other] < x[place] or y[other] > y[place])
-    ]
-    return min(better, key=lambda other: (x[other], -y[other])) if better else None
-
-
-def hull(x: Floats, y: Floats) -> list[int]:
-    """The points on the upper left hull, cheapest first: the concave chain from the cheapest to the most right, that no mixture of two points lies above.
-
-    Points with an unknown coordinate are left out; of points at the same place, the first is taken.
-    """
-    order = sorted((place for place in range(len(x)) if not (math.isnan(x[place]) or math.isnan(y[place]))), key=lambda place: (x[place], -y[place], place))
-    chain: list[int] = []
-    for place in order:
-        if chain and y[place] <= y[chain[-1]]:
-            continue
-        while len(chain) > 1 and _turns_up(x, y, chain[-2], chain[-1], place):
-            chain.pop()
-        chain.append(place)
-    return chain
-
-
-def at_hull(x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """Which points are on the hull; all of those at the same place are."""
-    found = np.zeros(len(x), dtype=bool)
-    for corner in hull(x, y):
-        found |= (x == x[corner]) & (y == y[corner])
-    return found
-
-
-def _turns_up(x: Floats, y: Floats, a: int, b: int, c: int) -> bool:
-    """Whether b lies on or under the line from a to c."""
-    return bool((y[b] - y[a]) * (x[c] - x[a]) <= (y[c] - y[a]) * (x[b] - x[a]))
 
 
 def _outcome(chosen: Trajectory | None) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stepward.evaluation.compare import COSTS, Comparison, hull
+from stepward.evaluation.compare import COSTS, Comparison
+from stepward.evaluation.frontier import hull
 from stepward.evaluation.report.canvas import BLUE, GREEN, GREY, INK, ORANGE, PINK, Draw, png, svg
 from stepward.evaluation.report.sections import Cell, Plot, Section, Table, Text
 from stepward.evaluation.statistics import Estimate
