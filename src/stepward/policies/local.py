@@ -106,7 +106,8 @@ class LocalPolicy:
         revision: str | None = None,
     ) -> Self:
         """Load a folder or hub id. `dtype` None: float32 on the CPU, the checkpoint's own elsewhere. `prefix_bytes` bounds what is kept of computed prefixes,
-        in sampling and in reading each. `prefill_tokens` bounds the tokens of prefixes that are computed at once; on a processor sampling takes at most 512, which are faster there.
+        in sampling and in reading each. `prefill_tokens` bounds the tokens of prefixes that are computed at once; on a processor, sampling takes at most 512,
+        which are faster there.
 
         Raises: InputError where there is no such model, or its files lack some of the weights that write text.
         """
