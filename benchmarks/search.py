@@ -26,8 +26,9 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,13 @@ def main() -> None:
     problems = list(GradeSchool.easy().problems(0, options.problems, split="test"))
     kinds = [options.only] if options.only else list(_KINDS)
     report: dict[str, Any] = {"benchmark": "search", "machine": machine(), "problems": options.problems, "its_hub": its_hub_version()}
+    report["threads"] = {"each of our models": options.threads, "peers": torch.get_num_threads()}
     report["figures"] = {kind: measure(kind, problems, options) for kind in kinds}
     report["ratios"] = {kind: {name: found["times_slower"] for name, found in report["figures"][kind].items()} for kind in kinds}
     if options.json:
         print(json.dumps(report))
         return
-    print(report["machine"])
+    print(f"{report['machine']}; threads: {', '.join(f'{who} {n}' for who, n in report['threads'].items())}")
     for kind in kinds:
         show(kind, report["figures"][kind])
 
@@ -123,8 +125,7 @@ def ours(kind: str, problems: Sequence[Problem], folder: Path, limits: Limits) -
     async def run() -> list[SearchResult]:
         return list(await asyncio.gather(*map(search.search, problems)))
 
-    gc.freeze()
-    with metered() as ledger:
+    with metered() as ledger, spared_collector():
         start, cpu, loop_cpu = time.perf_counter(), time.process_time(), time.thread_time()
         results = asyncio.run(run())
         wall_s, cpu_s, loop_s = time.perf_counter() - start, time.process_time() - cpu, time.thread_time() - loop_cpu
@@ -190,6 +191,17 @@ class Busy:
         return total
 
 
+@contextmanager
+def spared_collector() -> Iterator[None]:
+    """What was loaded before is no garbage, and not looked through for any."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def distinct(sequences: Iterable[Sequence[int]]) -> int:
     """Tokens of the sequences, those of equal beginnings counted once."""
     total, before = 0, ()
@@ -216,10 +228,10 @@ def peer(problems: Sequence[Problem], folder: Path, limits: Limits, solve: Calla
     writer([f"{other}\n"], one_step=True)
     judge([(other, "12 + 3 = 15.")])
     writer.n_written = writer.n_prefilled = judge.n_read = 0
-    gc.freeze()
-    start, cpu = time.perf_counter(), time.process_time()
-    solutions = solve(prompts, writer, judge)
-    wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    with spared_collector():
+        start, cpu = time.perf_counter(), time.process_time()
+        solutions = solve(prompts, writer, judge)
+        wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     return accuracy(graded(problems, solutions)) | {
         "wall_s": wall_s, "cpu_s": cpu_s, "tokens_written": writer.n_written, "policy_prefilled": writer.n_prefilled, "reward_read": judge.n_read
     }  # fmt: skip
@@ -294,8 +306,7 @@ def alone(measured: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def machine() -> str:
-    threads = f"{torch.get_num_threads()} threads"
-    return f"{platform.system()} {os.cpu_count()} x {platform.machine()}, {threads}, python {platform.python_version()}, torch {torch.__version__}"
+    return f"{platform.system()} {os.cpu_count()} x {platform.machine()}, python {platform.python_version()}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

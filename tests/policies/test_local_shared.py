@@ -13,11 +13,21 @@ from tests.policies.test_local import START, outcomes, policy
 from stepward.core import Sampling, Step, Trajectory, Until, metered
 from stepward.policies.local import LocalPolicy
 from stepward.policies.sampler.blocks import Blocks
+from stepward.policies.sampler.cache import untouched_zeros
 from stepward.policies.sampler.pool import Pool
 from stepward.policies.sampler.prefixes import Piece, PrefixStore, Segment
 from stepward.policies.sampler.request import Request
 
 SHORT = Sampling(max_step_tokens=12, max_tokens=40)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (4, 0, 2), (1 << 14, 1 << 6)])
+def test_memory_that_is_taken_as_it_is_written_holds_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    found = untouched_zeros(shape, like=torch.ones(1, dtype=dtype))
+    assert torch.equal(found, torch.zeros(shape, dtype=dtype))
+    found += 1
+    assert torch.equal(found, torch.ones(shape, dtype=dtype))
 
 
 @pytest.mark.parametrize("first_blocks", [None, 1])

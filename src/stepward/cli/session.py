@@ -39,12 +39,12 @@ class Session:
     def policy(self, spec: str, model_name: str | None = None) -> Policy:
         options = {"device": self.load.device} if has_weights(spec) else {}  # the others have no weights here
         policy = load_policy(spec, model_name=model_name, **options)
-        gc.freeze()  # the libraries and weights of a model are no garbage; every full look through them would stop all threads for a quarter of a second
+        _spare_collector()
         return policy if self.journal is None else JournaledPolicy(policy, self.journal)
 
     def model(self, spec: str) -> RewardModel:
         model = load_reward_model(spec, self.load)
-        gc.freeze()
+        _spare_collector()
         return model if self.journal is None else JournaledRewardModel(model, self.journal)
 
     def environment(self, spec: str) -> Environment:
@@ -85,6 +85,8 @@ def session(journal: Path | None, *, quiet: bool = False, load: LoadOptions = DE
             yield Session(None, quiet, load)
         except KeyboardInterrupt as error:
             raise Interrupted(None) from error
+        finally:
+            gc.unfreeze()
         return
     journal.parent.mkdir(parents=True, exist_ok=True)
     opened = Journal(journal)
@@ -94,6 +96,13 @@ def session(journal: Path | None, *, quiet: bool = False, load: LoadOptions = DE
         raise Interrupted(journal) from error
     finally:
         opened.close()
+        gc.unfreeze()
+
+
+def _spare_collector() -> None:
+    """Until the session ends, what a model brings is not looked through for garbage, which would stop all threads for a quarter of a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def journal_for(out: Path | None, journal: Path | None) -> Path | None:

@@ -26,6 +26,7 @@ from stepward.policies.sampler.weights import Flops, context_length, weights_fin
 from stepward.policies.sampler.worker import Worker
 
 _DEFAULT_SEPARATOR = "\n\n"
+_READ_TOKENS = 4096
 
 
 class LocalPolicy:
@@ -65,11 +66,11 @@ class LocalPolicy:
         system: str = "",
         max_rows: int = 128,
         prefix_bytes: int = 1 << 28,
-        prefill_tokens: int = 4096,
+        prefill_tokens: int | None = None,
         folder: Path | None = None,
     ) -> None:
         for name, value in (("max_rows", max_rows), ("prefill_tokens", prefill_tokens)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise InputError(f"LocalPolicy {name} must be at least 1, got {value!r}")
         own = getattr(model.config, "stepward", None) or {}
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -102,12 +103,12 @@ class LocalPolicy:
         system: str = "",
         max_rows: int = 128,
         prefix_bytes: int = 1 << 28,
-        prefill_tokens: int = 4096,
+        prefill_tokens: int | None = None,
         revision: str | None = None,
     ) -> Self:
         """Load a folder or hub id. `dtype` None: float32 on the CPU, the checkpoint's own elsewhere. `prefix_bytes` bounds what is kept of computed prefixes,
-        in sampling and in reading each. `prefill_tokens` bounds the tokens of prefixes that are computed at once; on a processor, sampling takes at most 512,
-        which are faster there.
+        in sampling and in reading each; `prefill_tokens` how many tokens of prefixes are computed at once (None: 4,096; in sampling on a processor 512,
+        which is faster there).
 
         Raises: InputError where there is no such model, or its files lack some of the weights that write text.
         """
@@ -267,7 +268,7 @@ class LocalPolicy:
 
     def _read(self, queries: Sequence[Query]) -> list[Reading]:
         if self._likelihood is None:
-            self._likelihood = likelihood_of(self.model, cache_bytes=self._prefix_bytes, max_batch_tokens=self._prefill_tokens)
+            self._likelihood = likelihood_of(self.model, cache_bytes=self._prefix_bytes, max_batch_tokens=self._prefill_tokens or _READ_TOKENS)
         return self._likelihood(queries)
 
     def _closing(self, trajectory: Trajectory) -> tuple[int, ...]:

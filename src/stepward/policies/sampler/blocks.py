@@ -1,7 +1,7 @@
 """Blocks: keys and values that rows have written, in blocks of a few positions that lie without gaps, so that a pass reads no padding but that of last blocks.
 
 Which sequence a row holds is the caller's business. After PagedAttention (Efficient Memory Management for Large Language Model Serving with PagedAttention,
-2023); here blocks that are in use stay together at the beginning of one tensor, so that all of them are read in one product without being gathered.
+2023); here blocks that are in use stay together at the beginning of a layer's tensors, so that all of them are read in one product without being gathered.
 """
 
 from __future__ import annotations

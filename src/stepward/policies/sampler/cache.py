@@ -22,7 +22,7 @@ _ROW_GRAIN = 16  # and numbers of rows in these
 
 def untouched_zeros(shape: Sequence[int], *, like: Tensor) -> Tensor:
     """Zeros of `like`'s type and device; a processor's memory is taken page by page, when something is written there."""
-    if like.device.type != "cpu":
+    if like.device.type != "cpu" or not math.prod(shape):
         return like.new_zeros(shape)
     raw = np.zeros(math.prod(shape) * like.element_size(), dtype=np.uint8)  # asks the system for zeroed pages, where torch would write them
     return torch.from_numpy(raw).view(like.dtype).view(*shape)

@@ -18,7 +18,7 @@ _LEAN_PARAMETERS = 1 << 26  # above this the arithmetic dominates and fused copi
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
-def choose_decoder(model: Any, *, prefix_bytes: int, prefill_tokens: int) -> Decoder:
+def choose_decoder(model: Any, *, prefix_bytes: int, prefill_tokens: int | None) -> Decoder:
     """The first of these that agrees with the model on a probe.
 
     A lean pass with shared prefixes (small Llama-like models), a generic pass with our cache, recomputation.

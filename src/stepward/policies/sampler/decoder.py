@@ -16,7 +16,8 @@ from stepward.policies.sampler.prefixes import Piece, Pieces, PrefixStore, Segme
 Ids = tuple[int, ...]
 Group = tuple[int, ...]
 
-_CPU_PREFILL = 512  # tokens of a batch that keep a processor busy; in larger ones there is more padding, and less of them stays in its cache
+_PREFILL = 4096  # tokens of a batch
+_CPU_PREFILL = 512  # as many keep a processor busy; in more there is more padding, and less of them stays in its cache
 
 
 class Decoder(Protocol):
@@ -47,12 +48,12 @@ class Pass(Protocol):
 class CachedDecoder:
     """Sequences in a RowCache; prefixes are computed in padded batches of at most `prefill_tokens`, each distinct start once."""
 
-    def __init__(self, forward: Pass, *, device: torch.device, prefix_bytes: int = 1 << 28, prefill_tokens: int = 4096) -> None:
+    def __init__(self, forward: Pass, *, device: torch.device, prefix_bytes: int = 1 << 28, prefill_tokens: int | None = None) -> None:
         self._forward = forward
         self._device = device
         self._rows = RowCache()
         self._store = PrefixStore(prefix_bytes)
-        self._prefill_tokens = min(prefill_tokens, _CPU_PREFILL) if device.type == "cpu" else prefill_tokens
+        self._prefill_tokens = prefill_tokens or (_CPU_PREFILL if device.type == "cpu" else _PREFILL)
 
     def load(self, slots: Sequence[int], sequences: Sequence[tuple[Group, Ids]]) -> list[int]:
         wanted: dict[tuple[Group, Ids], list[int]] = {}

@@ -36,12 +36,12 @@ def is_lean(model: Any) -> bool:
 
 
 def _turned(weight: Tensor) -> Tensor:
-    """The same matrix stored column by column on a processor, where products with few rows read it faster like this."""
-    return weight.t().contiguous().t() if weight.device.type == "cpu" else weight
+    """The same matrix, in fp32 on a processor stored column by column: products with few rows read it faster like this."""
+    return weight.t().contiguous().t() if weight.device.type == "cpu" and weight.dtype == torch.float32 else weight
 
 
 class _Layer:
-    """Fused weights of one block."""
+    """Fused weights of one block, as they are now: a model that is trained on needs a new decoder."""
 
     def __init__(self, block: Any) -> None:
         attention, mlp = block.self_attn, block.mlp

@@ -24,7 +24,7 @@ _ROWS_A_CHUNK = 16  # rows of one prefix that go into one matrix product
 class SharedDecoder(CachedDecoder):
     """Prefixes in a RowCache (a row of it each, counted by how many slots use it), what slots wrote since in blocks."""
 
-    def __init__(self, forward: LeanPass, *, device: torch.device, prefix_bytes: int = 1 << 28, prefill_tokens: int = 4096) -> None:
+    def __init__(self, forward: LeanPass, *, device: torch.device, prefix_bytes: int = 1 << 28, prefill_tokens: int | None = None) -> None:
         super().__init__(forward, device=device, prefix_bytes=prefix_bytes, prefill_tokens=prefill_tokens)
         self._lean = forward
         self._prefixes = RowCache()
