@@ -53,12 +53,18 @@ def test_every_record_names_its_kind_and_version(noun: Any) -> None:
         from_record({**record, "version": 99})
 
 
-@settings(max_examples=50, deadline=None)
+CAME_LATER = {"step": {"action"}, "step_scores": {"aspects"}, "step_labels": {"confidence", "bounds", "evidence"}}  # files of before have none of them
+
+
+@settings(max_examples=300, deadline=None)
 @given(records, st.data())
-def test_a_record_without_one_of_its_fields_is_refused_by_name(noun: Any, data: st.DataObject) -> None:
+def test_a_record_without_one_of_its_fields_is_refused_by_name_or_is_one_of_before(noun: Any, data: st.DataObject) -> None:
     record = noun.to_record()
-    field = data.draw(st.sampled_from([name for name in record if name not in ("kind", "version", "action")]))
+    field = data.draw(st.sampled_from([name for name in record if name not in ("kind", "version")]))
     del record[field]
+    if field in CAME_LATER.get(noun.to_record()["kind"], ()):
+        assert from_record(record).to_record().keys() == noun.to_record().keys()
+        return
     with pytest.raises(FormatError) as caught:
         from_record(record)
     assert field in str(caught.value)
