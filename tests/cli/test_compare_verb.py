@@ -39,6 +39,8 @@ def test_lists_of_strategies_and_grids_over_their_settings() -> None:
     for text in ("majority:n=4,majority:n=4", "majority,majority"):
         with pytest.raises(InputError, match="there twice"):
             strategies_from([text])
+    with pytest.raises(InputError, match=r"sets 'n' twice; if 'beem' is to be a strategy of its own, there is none: choose one of majority"):
+        strategies_from(["majority:n=1,beem:n=4"])
 
 
 def test_names_of_files_are_plain_and_stay_different() -> None:

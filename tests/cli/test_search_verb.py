@@ -192,6 +192,12 @@ def test_a_file_in_the_place_of_a_problem_is_refused(tmp_path: Path) -> None:
     assert run("What is 3 + 4? " * 400, "--strategy", "majority")["n_problems"] == 1, "a long text is the name of no file"
 
 
+@pytest.mark.parametrize(("problem", "said"), [("missing.jsonl", "there is no file missing.jsonl"), (" ", "PROBLEM is empty")])
+def test_a_problem_that_is_none_is_refused(problem: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        CliRunner().invoke(app, ["search", problem, "--policy", "scripted:grade-school", "--strategy", "majority"], catch_exceptions=False)
+
+
 def test_without_a_verdict_it_says_why_and_what_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stepward.cli.session.load_policy", lambda *_, **__: Clerk())
     arguments = ["search", "What is 3 + 4?", "--strategy", "majority", "--n", "3", "--json"]

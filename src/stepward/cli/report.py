@@ -52,7 +52,12 @@ def report(
     rows: list[list[Cell]] = [["solutions", len(examples)], ["steps", n_steps], ["model", model or "none"], ["truth", environment or "labels in the file"]]
     sections: list[Section] = [Table(title="What is shown", columns=("", "value"), rows=rows)]
     if results:
-        rows[3:3] = [["searches", len(results)], ["searches without an answer", sum(one.chosen is None for one in results)]]
+        cut_off = sum(one.chosen is not None and one.chosen.truncated for one in results)
+        rows[3:3] = [
+            ["searches", len(results)],
+            ["of them chose nothing", sum(one.chosen is None for one in results)],
+            ["of them chose what was cut off", cut_off],
+        ]
         caption = "Open along the chosen path; click a node for what hangs below it. Dropped branches say why."
         sections.append(SearchTrees(title="Search trees", results=results, caption=caption))
     if examples:

@@ -82,7 +82,7 @@ def search(
     """Solve problems with more compute at test time, and say what that cost.
 
     Each result, with its whole tree, is written to --out as soon as it is there (for .parquet: to OUT.part.jsonl until all are). A killed
-    run keeps what it has written; the same command goes on from the journal and ends in the same file.
+    run keeps what it has written; the same command goes on from the journal and ends with the same results.
 
     Example: stepward search --policy tiny --strategy majority --n 16 --limit 50
 
@@ -91,6 +91,9 @@ def search(
     check_out(out)
     if problem is not None and _is_file(problem):
         raise InputError(f"{problem} is a file; PROBLEM is the text of one problem. For the problems of a file: --data {problem}")
+    if problem is not None and (not problem.strip() or _is_file_name(problem)):
+        said = f"there is no file {problem}" if problem.strip() else "PROBLEM is empty"
+        raise InputError(f"{said}; PROBLEM is the text of one problem, --data FILE the problems of a file")
     spec = Spec(strategy, settings_from("--set", strategy, settings, n=n, width=width, aggregation=aggregation))
     job = SearchJob(
         policy=policy,
@@ -182,6 +185,10 @@ def _is_file(text: str) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):
         return False
+
+
+def _is_file_name(text: str) -> bool:
+    return len(text.split()) == 1 and Path(text.strip()).suffix in (".jsonl", ".json", ".parquet", ".csv")
 
 
 def _words(settings: dict[str, Any]) -> str:

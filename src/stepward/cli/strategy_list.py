@@ -20,11 +20,22 @@ def strategies_from(texts: Sequence[str]) -> list[Spec]:
     found: list[Spec] = []
     for text in texts:
         for one in _pieces(text):
-            for spec in _grid(Spec.parse(one)):
+            for spec in _grid(_parsed(one)):
                 if spec in found:
                     raise InputError(f"strategy {spec} is there twice")
                 found.append(spec)
     return found
+
+
+def _parsed(piece: str) -> Spec:
+    try:
+        return Spec.parse(piece)
+    except InputError as error:
+        names = [part.partition(":")[0].strip() for part in split(piece, ",")[1:] if ":" in part]
+        strangers = [name for name in names if name[:1].isalpha()]
+        if not strangers:
+            raise
+        raise InputError(f"{error}; if {strangers[0]!r} is to be a strategy of its own, there is none: choose one of {', '.join(STRATEGIES)}") from error
 
 
 def _pieces(text: str) -> list[str]:

@@ -109,8 +109,10 @@ def _label(node: Node, path: set[int], chosen: int | None) -> Text:
     label = Text(style=style, no_wrap=True, overflow="ellipsis")
     if not math.isnan(node.value):
         label.append(f"{node.value:.3g} ", style="" if on_path or node.dropped else "cyan")
-    elif node.reason:
-        label.append("unscored ", style="" if node.dropped else "yellow")
+    elif node.reason and node.dropped is None:
+        label.append(f"unscored ({_one_line(node.reason)}) ", style="yellow")
+    elif node.reason and node.dropped and node.reason not in node.dropped:  # which says it already
+        label.append("unscored ")
     if node.visits:
         label.append(f"×{node.visits} q={node.q:.3g} ")
     if node.kind != "sample":
