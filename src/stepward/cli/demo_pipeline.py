@@ -41,6 +41,7 @@ from stepward.search import StepBeam
 from stepward.training.config import TrainConfig
 from stepward.training.trainer import train
 
+_ROWS = 512  # that the policy writes at once: half of what is fastest, for a laptop's memory
 AGGREGATIONS: tuple[Aggregation, ...] = ("min", "last", "mean", "product")
 
 
@@ -150,7 +151,7 @@ def run_demo(settings: DemoSettings, out: Path, *, quiet: bool = False) -> DemoR
 
 def _run(settings: DemoSettings, out: Path, journal: Journal, stages: _Stages, started: float) -> DemoResult:
     world, sampling = GradeSchool.easy(), Sampling(seed=settings.seed)
-    policy: Policy = JournaledPolicy(load_policy("tiny"), journal)
+    policy: Policy = JournaledPolicy(load_policy("tiny", max_rows=_ROWS), journal)
     oracle = OracleLabels(world)
 
     async def solutions(problem: Problem, n: int) -> list[Trajectory]:
