@@ -80,23 +80,18 @@ def session(journal: Path | None, *, quiet: bool = False, load: LoadOptions = DE
 
     Raises: Interrupted, which says where the journal is, in place of a KeyboardInterrupt from inside.
     """
-    if journal is None:
-        try:
-            yield Session(None, quiet, load)
-        except KeyboardInterrupt as error:
-            raise Interrupted(None) from error
-        finally:
-            gc.unfreeze()
-        return
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    opened = Journal(journal)
+    opened: Journal | None = None
+    if journal is not None:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        opened = Journal(journal)
     try:
         yield Session(opened, quiet, load)
     except KeyboardInterrupt as error:
         raise Interrupted(journal) from error
     finally:
-        opened.close()
         gc.unfreeze()
+        if opened is not None:
+            opened.close()
 
 
 def _spare_collector() -> None:
