@@ -39,12 +39,12 @@ class Session:
     def policy(self, spec: str, model_name: str | None = None) -> Policy:
         options = {"device": self.load.device} if has_weights(spec) else {}  # the others have no weights here
         policy = load_policy(spec, model_name=model_name, **options)
-        _spare_collector()
+        gc.freeze()  # until the session ends; see `session`
         return policy if self.journal is None else JournaledPolicy(policy, self.journal)
 
     def model(self, spec: str) -> RewardModel:
         model = load_reward_model(spec, self.load)
-        _spare_collector()
+        gc.freeze()  # until the session ends; see `session`
         return model if self.journal is None else JournaledRewardModel(model, self.journal)
 
     def environment(self, spec: str) -> Environment:
@@ -78,6 +78,8 @@ class Session:
 def session(journal: Path | None, *, quiet: bool = False, load: LoadOptions = DEFAULT_LOAD) -> Iterator[Session]:
     """A session with the journal at this path (None: without one), closed at the end. `load`: how models with weights are loaded, and where they run.
 
+    Until then what models bring is not looked through for garbage: every look would stop all threads for a quarter of a second.
+
     Raises: Interrupted, which says where the journal is, in place of a KeyboardInterrupt from inside.
     """
     opened: Journal | None = None
@@ -92,12 +94,6 @@ def session(journal: Path | None, *, quiet: bool = False, load: LoadOptions = DE
         gc.unfreeze()
         if opened is not None:
             opened.close()
-
-
-def _spare_collector() -> None:
-    """Until the session ends, what a model brings is not looked through for garbage, which would stop all threads for a quarter of a second each time."""
-    gc.collect()
-    gc.freeze()
 
 
 def journal_for(out: Path | None, journal: Path | None) -> Path | None:
